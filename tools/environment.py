@@ -46,11 +46,11 @@ def install(kind: str) -> None:
     if not has_python():
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
         venv.create(ENVIRONMENT, with_pip=True)
-    pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "-qq", "--no-input"]
+    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "-qq", "--no-input"]
     pip += ["--disable-pip-version-check"]
-    subprocess.run([*pip, "--require-hashes", "-r", LOCKS[kind]], check=True)
+    subprocess.run([*pip, "--require-hashes", "-r", str(LOCKS[kind])], check=True)
     # The build backend came with the lock, so nothing more is downloaded.
-    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], check=True)
     stamp(kind).write_text(fingerprint(kind))
 
 
