@@ -1,0 +1,136 @@
+"""Every event, in the past tense, with its CloudEvents attributes. Changes by addition only."""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from contracts.certificates import CertificateKind, RevocationReason
+from contracts.instance import InstanceStatus
+from contracts.messages import Message, SerialHex, Sha256Hex
+from contracts.subjects import event
+
+
+class Event(Message):
+    """What happened; `ce_subject` names what it happened to."""
+
+    NOUN: ClassVar[str]
+    VERB: ClassVar[str]
+
+    def ce_subject(self) -> str:
+        """Return the CloudEvents `subject`: the id of the object."""
+        raise NotImplementedError(type(self).__name__)
+
+    @classmethod
+    def nats_subject(cls) -> str:
+        """Return where the event is published."""
+        return event(cls.NOUN, cls.VERB)
+
+    @classmethod
+    def ce_type(cls) -> str:
+        """Return the CloudEvents `type`."""
+        return f"certwire.{cls.NOUN}.{cls.VERB}"
+
+
+class CertificateEvent(Event):
+    """Facts of the certificate; `owner` is whom it names, such as an instance's id."""
+
+    NOUN: ClassVar[str] = "certificate"
+
+    fingerprint: Sha256Hex
+    serial_hex: SerialHex
+    kind: CertificateKind
+    issuer: str
+    subject: str
+    owner: str
+
+    def ce_subject(self) -> str:
+        return self.fingerprint
+
+
+class CertificateIssued(CertificateEvent):
+    VERB: ClassVar[str] = "issued"
+
+    not_before: datetime
+    not_after: datetime
+
+
+class CertificateRenewed(CertificateEvent):
+    VERB: ClassVar[str] = "renewed"
+
+    not_before: datetime
+    not_after: datetime
+    renews: Sha256Hex
+
+
+class CertificateRevoked(CertificateEvent):
+    VERB: ClassVar[str] = "revoked"
+
+    revoked_at: datetime
+    reason: RevocationReason
+    detail: str
+
+
+class CaCreated(Event):
+    NOUN: ClassVar[str] = "ca"
+    VERB: ClassVar[str] = "created"
+
+    ca: str
+    fingerprint: Sha256Hex
+    subject: str
+    not_after: datetime
+
+    def ce_subject(self) -> str:
+        return self.ca
+
+
+class AdminEvent(Event):
+    """A new administrator's certificate took the place of the old one."""
+
+    NOUN: ClassVar[str] = "admin"
+
+    fingerprint: Sha256Hex
+    serial_hex: SerialHex
+
+    def ce_subject(self) -> str:
+        return "admin"
+
+
+class AdminReset(AdminEvent):
+    VERB: ClassVar[str] = "reset"
+
+
+class InstanceEvent(Event):
+    NOUN: ClassVar[str] = "instance"
+
+    instance_id: UUID
+    name: str
+    status: InstanceStatus
+
+    def ce_subject(self) -> str:
+        return str(self.instance_id)
+
+
+class InstanceCreated(InstanceEvent):
+    VERB: ClassVar[str] = "created"
+
+
+class InstanceBootstrapped(InstanceEvent):
+    VERB: ClassVar[str] = "bootstrapped"
+
+    fingerprint: Sha256Hex
+
+
+class InstanceStarted(InstanceEvent):
+    VERB: ClassVar[str] = "started"
+
+
+class InstanceStopped(InstanceEvent):
+    VERB: ClassVar[str] = "stopped"
+
+
+class InstanceTerminated(InstanceEvent):
+    VERB: ClassVar[str] = "terminated"
+
+
+class InstanceSecretsChanged(InstanceEvent):
+    VERB: ClassVar[str] = "secrets_changed"

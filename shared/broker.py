@@ -1,0 +1,279 @@
+"""NATS for a service: commands and replies on one connection, streams on another.
+
+The rules of every connection: it never stops reconnecting, a process whose connection is closed
+for good ends, and every failure is answered with an error reply.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+import nats.errors
+from faststream.nats import NatsBroker
+from faststream.nats.message import NatsMessage
+from faststream.nats.security import NatsNKey
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from opentelemetry.trace import SpanKind
+from prometheus_client import Histogram
+from pydantic import ValidationError
+
+from contracts.errors import CertwireError, ErrorCode, ErrorReply
+from contracts.messages import Command, Message
+from contracts.status import GetStatus
+from shared import telemetry
+from shared.idempotency import AnsweredBefore
+from shared.settings import Settings
+
+LOG: Final = logging.getLogger(__name__)
+
+ERROR_HEADER: Final = "Certwire-Error"
+MOST_AT_ONCE: Final = 256
+"""Commands that one process works on at the same time; the rest wait on the connection."""
+DRAIN_SECONDS: Final = 2.0
+
+COMMANDS: Final = Histogram(
+    "certwire_command_seconds",
+    "Time from a command's arrival to its reply",
+    ["subject", "outcome"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+
+ReplyT = TypeVar("ReplyT", bound=Message)
+Handler: TypeAlias = Callable[[Any], Awaitable[Message]]
+Refused: TypeAlias = Callable[[Command[Any], CertwireError], Awaitable[None]]
+
+
+def nats_broker(settings: Settings, user: str, account: str, **options: Any) -> NatsBroker:  # noqa: ANN401 - FastStream's own options
+    """Return a broker as `user` of `account` (bus, streams or readers), not yet connected."""
+
+    async def closed() -> None:
+        if not stopping.is_set():
+            LOG.critical("the NATS connection is closed for good", extra={"account": account})
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def error(problem: Exception) -> None:
+        LOG.warning("NATS", extra={"account": account, "problem": repr(problem)})
+
+    stopping = asyncio.Event()
+    context = (
+        ssl.create_default_context(cafile=settings.nats_ca_file) if settings.nats_ca_file else None
+    )
+    broker = NatsBroker(
+        settings.nats_url,
+        name=f"certwire-{user}",
+        security=NatsNKey(settings.secrets / f"nats-{user}-{account}.seed", ssl_context=context),
+        inbox_prefix=f"_INBOX_{user}",
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        connect_timeout=5,
+        pending_size=16 * 1024 * 1024,
+        apply_types=False,
+        closed_cb=closed,
+        error_cb=error,
+        graceful_timeout=DRAIN_SECONDS,
+        log_level=logging.DEBUG,
+        **options,
+    )
+    broker.stopping = stopping  # type: ignore[attr-defined]  # read by `close` alone
+    return broker
+
+
+async def connect(broker: NatsBroker) -> Client:
+    """Connect, waiting for a server that is not there yet; return the connection."""
+    while True:
+        try:
+            return await broker.connect()
+        except (nats.errors.Error, OSError, TimeoutError) as problem:
+            LOG.warning("waiting for NATS", extra={"problem": repr(problem)})
+            await asyncio.sleep(0.5)
+
+
+async def close(broker: NatsBroker) -> None:
+    """Drain and close."""
+    broker.stopping.set()  # type: ignore[attr-defined]  # set by `nats_broker`
+    await broker.stop()
+
+
+class Bus:
+    """Commands out and in, over the connection of one broker."""
+
+    def __init__(self, service: str, broker: NatsBroker) -> None:
+        self._service = service
+        self._broker = broker
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def request(self, command: Command[ReplyT], subject: str | None = None) -> ReplyT:
+        """Send a command and return its reply, by its deadline.
+
+        Raises what the service raised, `UNAVAILABLE` where no service listens, and
+        `OUTCOME_UNKNOWN` where no reply came.
+        """
+        timeout = command.call.deadline - time.time()
+        if timeout <= 0:
+            raise CertwireError(ErrorCode.OUTCOME_UNKNOWN)
+        subject = subject or command.SUBJECT
+        try:
+            with telemetry.span(subject, SpanKind.CLIENT):
+                message = await self._broker.connection.request(
+                    subject, _payload(command), timeout=timeout
+                )
+        except nats.errors.NoRespondersError:
+            raise CertwireError(
+                ErrorCode.UNAVAILABLE, f"the {subject.split('.')[1]} service is unavailable"
+            ) from None
+        except (nats.errors.TimeoutError, TimeoutError):
+            raise CertwireError(ErrorCode.OUTCOME_UNKNOWN) from None
+        except (nats.errors.Error, OSError) as error:
+            raise CertwireError(ErrorCode.UNAVAILABLE, "the message bus is unavailable") from error
+        if message.headers and ERROR_HEADER in message.headers:
+            raise CertwireError.from_reply(ErrorReply.model_validate_json(message.data))
+        return command.REPLY.model_validate_json(message.data)  # type: ignore[return-value]  # REPLY is the class of ReplyT
+
+    async def serve(
+        self,
+        handlers: Mapping[type[Command[Any]], Handler],
+        *,
+        direct: frozenset[type[Command[Any]]] = frozenset(),
+        refused: Refused | None = None,
+        admit: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Answer commands, each in a task of its own.
+
+        Those in `direct` are subscribed on the connection itself: FastStream's own path costs as
+        much as signing does. `refused` is told of errors before they are replied; while `admit`
+        says no, commands that change something are refused with `OVERLOADED`.
+        """
+        for command, handler in handlers.items():
+            subject = command.SUBJECT
+            binding = _Binding(self._service, command, subject, handler, refused, admit)
+            if command in direct:
+                await self._broker.connection.subscribe(
+                    subject, queue=self._service, cb=self._hand_on(binding)
+                )
+            else:
+                self._broker.subscriber(subject, self._service, no_reply=True, decoder=_undecoded)(
+                    self._hand_on_decoded(binding)
+                )
+        await self._broker.start()
+
+    def _hand_on(self, binding: "_Binding") -> Callable[[Msg], Awaitable[None]]:
+        async def hand_on(message: Msg) -> None:
+            await self._room.acquire()
+            task = asyncio.create_task(self._work(binding, message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return hand_on
+
+    def _hand_on_decoded(self, binding: "_Binding") -> Callable[[Msg], Awaitable[None]]:
+        hand_on = self._hand_on(binding)
+
+        async def handle(message: Msg) -> None:
+            await hand_on(message)
+
+        return handle
+
+    async def _work(self, binding: "_Binding", message: Msg) -> None:
+        try:
+            data, headers = await binding.answer(message.data)
+            if message.reply:
+                await self._broker.connection.publish(message.reply, data, headers=headers)
+        except (nats.errors.Error, OSError) as problem:
+            LOG.warning("a reply was lost", extra={"problem": repr(problem)})
+        finally:
+            self._room.release()
+
+    async def serve_status(self, subject: str, report: Handler) -> None:
+        """Answer how the service is, from before it is ready."""
+        binding = _Binding(self._service, GetStatus, subject, report, None, lambda: True)
+        await self._broker.connection.subscribe(
+            subject, queue=self._service, cb=self._hand_on(binding)
+        )
+
+    async def finish(self) -> None:
+        """Let the commands in work end, for two seconds at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+
+
+class _Binding:
+    """A command's way through its handler to the bytes of its reply."""
+
+    def __init__(
+        self,
+        service: str,
+        command: type[Command[Any]],
+        subject: str,
+        handler: Handler,
+        refused: Refused | None,
+        admit: Callable[[], bool],
+    ) -> None:
+        self._service = service
+        self._command = command
+        self._subject = subject
+        self._handler = handler
+        self._refused = refused
+        self._admit = admit
+        self._succeeded = COMMANDS.labels(subject, "ok")
+
+    async def answer(self, data: bytes) -> tuple[bytes, dict[str, str] | None]:
+        """Return payload and headers of the reply."""
+        began = time.perf_counter()
+        try:
+            command = self._command.model_validate_json(data)
+        except ValidationError:
+            LOG.exception("a malformed command", extra={"subject": self._subject})
+            return _error(CertwireError(ErrorCode.INTERNAL))
+        telemetry.request_id.set(command.call.request_id)
+        try:
+            with telemetry.span(self._subject, SpanKind.SERVER, command.call.traceparent):
+                reply = await self._run(command)
+        except AnsweredBefore as earlier:
+            COMMANDS.labels(self._subject, "repeated").observe(time.perf_counter() - began)
+            return earlier.reply.encode(), None
+        except CertwireError as error:
+            COMMANDS.labels(self._subject, str(error.code)).observe(time.perf_counter() - began)
+            return _error(error)
+        except Exception:
+            LOG.exception("a command failed", extra={"subject": self._subject})
+            COMMANDS.labels(self._subject, "internal").observe(time.perf_counter() - began)
+            return _error(CertwireError(ErrorCode.INTERNAL))
+        self._succeeded.observe(time.perf_counter() - began)
+        return reply.model_dump_json().encode(), None
+
+    async def _run(self, command: Command[Any]) -> Message:
+        if command.call.deadline < time.time():
+            raise CertwireError(ErrorCode.OUTCOME_UNKNOWN)
+        if command.ACTION is not None and not self._admit():
+            raise CertwireError(ErrorCode.OVERLOADED, retry_after_seconds=5)
+        try:
+            return await self._handler(command)
+        except CertwireError as error:
+            if self._refused is not None:
+                await self._refused(command, error)
+            raise
+
+
+async def _undecoded(message: NatsMessage) -> Msg:
+    raw = message.raw_message
+    assert isinstance(raw, Msg)  # core NATS delivers one message at a time
+    return raw
+
+
+def _payload(command: Command[Any]) -> bytes:
+    traceparent = telemetry.current_traceparent()
+    if traceparent is not None:
+        call = command.call.model_copy(update={"traceparent": traceparent})
+        command = command.model_copy(update={"call": call})
+    return command.model_dump_json().encode()
+
+
+def _error(error: CertwireError) -> tuple[bytes, dict[str, str]]:
+    return error.reply().model_dump_json().encode(), {ERROR_HEADER: str(error.code)}

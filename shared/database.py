@@ -1,0 +1,130 @@
+"""The pool of connections to Postgres, as one service's role."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from contracts.errors import CertwireError, ErrorCode
+from shared.settings import Settings
+from shared.telemetry import trace_queries
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+LOST: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    OSError,
+    TimeoutError,
+)
+"""What asyncpg raises when the server is away, full, or going."""
+
+SESSION: Final = {
+    "timezone": "UTC",
+    "statement_timeout": "15s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    "application_name": "certwire",
+}
+
+
+def role_url(settings: Settings, role: str) -> str:
+    """Return the database's URL with the role's name and password."""
+    parts = urlsplit(settings.database_url)
+    password = settings.secret(f"postgres-{role}.password")
+    return urlunsplit(parts._replace(netloc=f"{role}:{password}@{parts.netloc.split('@')[-1]}"))
+
+
+async def _keep_session(_connection: object) -> None:
+    """Spare the round trip of asyncpg's reset: nothing here changes a pooled session."""
+
+
+class Database:
+    """Connections of one role; opened when first needed, so services start in any order."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str) -> None:
+        self._pool = pool
+        self._url = url
+
+    @classmethod
+    async def open(cls, settings: Settings, role: str) -> "Database":
+        """Return the database as seen by `role`, whose schema has the role's name."""
+        url = role_url(settings, role)
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=settings.database_connections,
+            server_settings={**SESSION, "search_path": role},
+            init=trace_queries,
+            reset=_keep_session,
+            command_timeout=20,
+            timeout=5,
+        )
+        return cls(pool, url)
+
+    async def close(self) -> None:
+        """Close all connections; those in use get three seconds."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 3)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection. Raises `UNAVAILABLE` when there is none to be had."""
+        try:
+            lent = await self._pool.acquire(timeout=5)
+        except LOST as error:
+            raise CertwireError(ErrorCode.UNAVAILABLE, "the database is unavailable") from error
+        try:
+            yield lent
+        finally:
+            await self._pool.release(lent)
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[Connection]:
+        """Lend a connection for exactly one statement that changes something.
+
+        It commits by itself, in one round trip; a loss during it is `OUTCOME_UNKNOWN`.
+        """
+        async with self.connection() as connection:
+            try:
+                yield connection
+            except LOST as error:
+                raise CertwireError(ErrorCode.OUTCOME_UNKNOWN) from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Open one transaction.
+
+        Raises `UNAVAILABLE` where the server was lost before the commit, and `OUTCOME_UNKNOWN`
+        where it was lost during it.
+        """
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            try:
+                await transaction.start()
+                yield connection
+            except LOST as error:
+                raise CertwireError(ErrorCode.UNAVAILABLE, "the database was lost") from error
+            except BaseException:
+                if not connection.is_closed():
+                    await transaction.rollback()
+                raise
+            try:
+                await transaction.commit()
+            except LOST as error:
+                raise CertwireError(ErrorCode.OUTCOME_UNKNOWN) from error
+
+    async def dedicated(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """Return a connection of its own, for locks and listening; the caller closes it."""
+        schema = urlsplit(self._url).username or ""
+        return await asyncpg.connect(
+            self._url, server_settings={**SESSION, "search_path": schema}, timeout=5
+        )
