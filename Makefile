@@ -1,0 +1,51 @@
+# `make` alone lists what there is. Nothing has to be installed first but Python 3.11 or newer.
+
+BIN := .venv/bin
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check bench fmt lock clean
+
+help: ## list the targets
+	@echo "make up      start Certwire here: Postgres, NATS and all services; Ctrl-C stops it"
+	@echo "make test    run all tests (ARGS='-k renew' picks some)"
+	@echo "make check   format, lint, types, layers, dependencies, spelling, our own guards"
+	@echo "make bench   measure renewals beside OpenBao on this machine"
+	@echo "make fmt     format the code and mend what ruff can mend"
+	@echo "make lock    write the lock files anew (ARGS='--upgrade' for newer versions)"
+	@echo "make clean   remove the environment and caches; data in .certwire stays"
+
+up: export CERTWIRE_STOP_WITH_PARENT = 1
+up:
+	@tools/bootstrap.sh runtime
+	@exec $(BIN)/certwire up $(ARGS)
+
+test:
+	@tools/bootstrap.sh dev
+	@tools/system-packages.sh
+	@$(BIN)/pytest -n auto --maxprocesses=4 $(ARGS)
+
+check:
+	@tools/bootstrap.sh dev
+	@$(BIN)/python tools/check.py
+
+bench:
+	@tools/bootstrap.sh dev
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+fmt:
+	@tools/bootstrap.sh dev
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml \
+	--extra embedded --group build $(ARGS)
+lock:
+	@tools/bootstrap.sh dev
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find contracts shared services tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,139 @@
+"""Rules of this repository that no general tool knows. Prints each breach; exit code 1 if any."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = ("contracts", "shared", "services")
+FORBIDDEN_NAMES: Final = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
+
+# Modules whose test file has another name: module pattern → test file.
+TESTED_BY: Final[dict[str, str]] = {}
+
+SUBJECTS_MODULE: Final = "contracts/subjects.py"
+SUBJECT: Final = re.compile(
+    r"certwire\.(acme|audit|events|gateway|inbound|instance|issuer|registry)\b"
+)
+
+SQL_MODULES: Final = (
+    "services/*/store*.py",
+    "services/*/store/*.py",
+    "shared/idempotency.py",
+    "shared/inbox.py",
+    "shared/migrations/*.py",
+    "shared/outbox.py",
+    "shared/relay.py",
+)
+SQL: Final = re.compile(
+    r"\s*(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|WITH \w+ AS|MERGE INTO|TRUNCATE|COPY"
+    r"|(CREATE|ALTER|DROP) (TABLE|INDEX|SCHEMA|ROLE|DATABASE|VIEW|FUNCTION)|GRANT|REVOKE)\s"
+)
+
+SUPPRESSION: Final = re.compile(r"#\s*(noqa|type: ignore)(?P<codes>[:\[][\w\-, ]*\]?)?(?P<rest>.*)")
+
+
+@dataclass(frozen=True)
+class Breach:
+    """What is wrong where."""
+
+    path: Path
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}"
+
+
+def modules(root: Path, *packages: str) -> Iterator[Path]:
+    """Yield the Python files of some packages, relative to the root."""
+    for package in packages:
+        yield from sorted(path.relative_to(root) for path in (root / package).rglob("*.py"))
+
+
+def matches(path: Path, patterns: tuple[str, ...]) -> bool:
+    """Return whether one of the patterns fits the whole path."""
+    return any(path.match(pattern) for pattern in patterns)
+
+
+def untested_modules(root: Path) -> Iterator[Breach]:
+    """Every module has its test file, at the same place below tests/unit."""
+    for path in modules(root, *PACKAGES):
+        if path.name == "__init__.py":
+            if not has_code(root / path):
+                continue
+            path = path.parent.with_suffix(".py")  # noqa: PLW2901 - a package with code is tested like a module
+        listed = [test for pattern, test in TESTED_BY.items() if path.match(pattern)]
+        expected = listed or [f"tests/unit/{path.parent}/test_{path.name}"]
+        for test in expected:
+            if not (root / test).is_file():
+                yield Breach(path, 1, f"has no test file: {test}")
+
+
+def has_code(path: Path) -> bool:
+    """Return whether a module does more than import and describe itself."""
+    passive = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign)
+    return any(not isinstance(node, passive) for node in ast.parse(path.read_text()).body)
+
+
+def stray_strings(root: Path) -> Iterator[Breach]:
+    """Subjects stand in one module only, SQL in stores and migrations only."""
+    for path in modules(root, *PACKAGES):
+        tree = ast.parse((root / path).read_text())
+        may_subjects = str(path) == SUBJECTS_MODULE
+        may_sql = matches(path, SQL_MODULES)
+        for line, text in strings(tree):
+            if not may_subjects and SUBJECT.match(text):
+                yield Breach(path, line, f"a subject outside {SUBJECTS_MODULE}")
+            if not may_sql and SQL.match(text):
+                yield Breach(path, line, "SQL outside stores and migrations")
+
+
+def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield all texts of a module but its docstrings."""
+    described = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in described:
+            yield node.lineno, node.value
+
+
+def forbidden_names(root: Path) -> Iterator[Breach]:
+    """No module is named for having no topic."""
+    for path in modules(root, *PACKAGES, "tests", "tools"):
+        for part in path.with_suffix("").parts:
+            if part in FORBIDDEN_NAMES:
+                yield Breach(path, 1, f"'{part}' says nothing about what is in it")
+
+
+def bare_suppressions(root: Path) -> Iterator[Breach]:
+    """Whatever silences a tool names the rule and the reason."""
+    for path in modules(root, *PACKAGES, "tests", "tools"):
+        for number, line in enumerate((root / path).read_text().splitlines(), start=1):
+            found = SUPPRESSION.search(line) if '"' not in line.split("#")[-1] else None
+            if found and not (found["codes"] and found["rest"].strip(" -#]")):
+                yield Breach(path, number, "a suppression without its rule or its reason")
+
+
+def breaches(root: Path) -> list[Breach]:
+    """Return everything that breaks a rule."""
+    guards = (untested_modules, stray_strings, forbidden_names, bare_suppressions)
+    return [breach for guard in guards for breach in guard(root)]
+
+
+def main() -> int:
+    """Check the repository that this file lies in."""
+    found = breaches(Path(__file__).resolve().parent.parent)
+    for breach in found:
+        print(breach)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
