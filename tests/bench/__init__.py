@@ -1,0 +1,1 @@
+"""`make bench`: renewals beside OpenBao on the same machine, in the same run."""

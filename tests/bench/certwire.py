@@ -1,0 +1,212 @@
+"""Certwire as `certwire up` runs it, and instances that have a certificate to renew."""
+
+import base64
+import http.client
+import importlib.metadata
+import json
+import random
+import secrets
+import ssl
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cryptography import x509
+
+from services.embedded import free_port
+from tests.bench.json_client import JsonClient
+from tests.bench.keys import key_and_request
+from tests.bench.ledger import Ledger
+from tests.bench.load import Job, client_context, http_request
+from tests.bench.processes import CpuTimes, cpu_of_tree
+from tests.bench.servers import ServerError, log_tail, running
+
+START_SECONDS = 60
+SETTLE_LIMIT_SECONDS = 30
+SETTLE_POLL_SECONDS = 0.02
+# Connections that make instances; more only wait for the two cores.
+MAKERS = 8
+INSTANCES_PATH = "/internal/v1/instances"
+FIRST_VPN_ADDRESS = int(IPv4Address("10.0.0.1"))
+VPN_ADDRESSES = 2**24 - 2
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance with its first certificate."""
+
+    id: str
+    wg_public_key: str
+    certificate_and_key_file: Path
+
+
+@dataclass
+class Certwire:
+    """A running platform; see `certwire`."""
+
+    port: int
+    pid: int
+    version: str
+    issuer: x509.Certificate
+    instances: list[Instance]
+    ledger: Ledger
+    name: str = field(default="certwire", init=False)
+    used: list[str] = field(default_factory=list)
+
+    def jobs(self, count: int) -> list[Job]:
+        """One renewal each of `count` instances that have not renewed yet."""
+        if len(self.instances) < count:
+            raise ServerError("too few instances were made")
+        chosen = [self.instances.pop() for _ in range(count)]
+        self.used += [instance.id for instance in chosen]
+        return [self._job(instance) for instance in chosen]
+
+    def _job(self, instance: Instance) -> Job:
+        key = key_and_request(instance.id)
+        body = json.dumps({"csr_pem": key.csr_pem, "wg_public_key": instance.wg_public_key})
+        request = http_request(
+            "POST",
+            f"{INSTANCES_PATH}/{instance.id}/cert/renew",
+            f"localhost:{self.port}",
+            body.encode(),
+            {"Content-Type": "application/json"},
+        )
+        return Job(request, client_context(str(instance.certificate_and_key_file)), key)
+
+    def certificate_pem(self, body: bytes) -> str:
+        return str(json.loads(body)["cert_pem"])
+
+    def settle(self, certificates: int) -> float:
+        """Wait until that many renewals are published and audited; return the seconds it took."""
+        start = time.monotonic()
+        while not self.ledger.has(certificates):
+            if time.monotonic() - start > SETTLE_LIMIT_SECONDS:
+                raise ServerError(f"events or audit records of {certificates} renewals are missing")
+            time.sleep(SETTLE_POLL_SECONDS)
+        return time.monotonic() - start
+
+    def cpu(self) -> CpuTimes:
+        return cpu_of_tree(self.pid, part_of)
+
+    def discrepancies(self, serials: list[int]) -> list[str]:
+        return self.ledger.discrepancies(serials, self.used)
+
+
+def part_of(argv: Sequence[str]) -> str:
+    """Which part of the platform a process is, by its command line."""
+    program = Path(argv[0].split(" ")[0]).name
+    if program.startswith("postgres"):
+        return "postgres"
+    if program == "nats-server":
+        return "nats"
+    following = argv[argv.index("run") + 1 :] if "run" in argv else []
+    return following[0] if following else "runner"
+
+
+@contextmanager
+def certwire(directory: Path, home: Path | None, count: int) -> Iterator[Certwire]:
+    """A platform with `count` instances: a new one, or the one that runs in `home`."""
+    directory.mkdir()
+    directory.chmod(0o755)
+    files = directory / "instances"
+    files.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        if home is None:
+            home = directory / "home"
+            port, pid = stack.enter_context(_new_platform(home, directory / "certwire.log"))
+        else:
+            port, pid = _running_platform(home)
+        bootstrap = home / "bootstrap"
+        chain = x509.load_pem_x509_certificates((bootstrap / "ca.crt").read_bytes())
+        maker = InstanceMaker(port, bootstrap, files)
+        instances = maker.make(count)
+        ledger = stack.enter_context(Ledger.opened(bootstrap))
+        version = importlib.metadata.version("certwire")
+        yield Certwire(port, pid, version, chain[-1], instances, ledger)
+
+
+class InstanceMaker:
+    """Makes instances as an administrator: create, start, and bootstrap the first certificate."""
+
+    def __init__(self, port: int, bootstrap: Path, files: Path) -> None:
+        self.port = port
+        self.files = files
+        self.context = ssl.create_default_context(cafile=str(bootstrap / "ca.crt"))
+        self.context.load_cert_chain(bootstrap / "admin.crt", bootstrap / "admin.key")
+        self.run_name = secrets.token_hex(4)
+        self.first_address = random.SystemRandom().randrange(VPN_ADDRESSES)
+
+    def make(self, count: int) -> list[Instance]:
+        with ThreadPoolExecutor(MAKERS) as pool:
+            shares = pool.map(lambda maker: self._share(range(maker, count, MAKERS)), range(MAKERS))
+            return [instance for share in shares for instance in share]
+
+    def _share(self, numbers: range) -> list[Instance]:
+        with JsonClient(self.port, self.context) as client:
+            return [self._instance(client, number) for number in numbers]
+
+    def _instance(self, client: JsonClient, number: int) -> Instance:
+        wg_public_key = base64.b64encode(secrets.token_bytes(32)).decode()
+        offset = (self.first_address + number) % VPN_ADDRESSES
+        created = client.call(
+            "POST",
+            INSTANCES_PATH,
+            {
+                "name": f"bench-{self.run_name}-{number}",
+                "wg_public_key": wg_public_key,
+                "vpn_ip": str(IPv4Address(FIRST_VPN_ADDRESS + offset)),
+            },
+        )
+        path = f"{INSTANCES_PATH}/{created['id']}"
+        client.call("PATCH", path, {"status": "running"})
+        key = key_and_request(created["id"])
+        bootstrap = {
+            "token": created["bootstrap_token"],
+            "csr_pem": key.csr_pem,
+            "wg_public_key": wg_public_key,
+        }
+        reply = client.call("POST", f"{path}/cert/bootstrap", bootstrap)
+        file = self.files / f"{created['id']}.pem"
+        file.write_text(reply["cert_pem"] + key.private_key_pem)
+        return Instance(created["id"], wg_public_key, file)
+
+
+@contextmanager
+def _new_platform(home: Path, log: Path) -> Iterator[tuple[int, int]]:
+    """`certwire up` in this home; yields its TLS port and the runner's process id."""
+    https_port, http_port, ops_port = free_port(), free_port(), free_port()
+    environment = {
+        "CERTWIRE_HOME": str(home),
+        "CERTWIRE_HTTPS_PORT": str(https_port),
+        "CERTWIRE_HTTP_PORT": str(http_port),
+        "CERTWIRE_OPS_PORT": str(ops_port),
+    }
+    command = [str(Path(sys.executable).with_name("certwire")), "up"]
+    with running(command, log, environment) as process:
+        deadline = time.monotonic() + START_SECONDS
+        while not _ready(http_port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerError(f"`certwire up` did not become ready:\n{log_tail(log)}")
+            time.sleep(0.2)
+        yield https_port, process.pid
+
+
+def _running_platform(home: Path) -> tuple[int, int]:
+    """TLS port and runner of a platform that runs already."""
+    raise ServerError(f"{home}: not yet")
+
+
+def _ready(http_port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

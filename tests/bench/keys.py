@@ -1,0 +1,90 @@
+"""P-256 keys and CSRs of the clients, checks of what they get, a server certificate for OpenBao."""
+
+import datetime as dt
+import ipaddress
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAndRequest:
+    private_key_pem: str
+    public_key_der: bytes
+    csr_pem: str
+
+
+def key_and_request(instance_id: str) -> KeyAndRequest:
+    """A fresh key with the CSR that an instance of this id would send."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    uri = x509.UniformResourceIdentifier(f"spiffe://bench.test/instance/{instance_id}")
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_name(f"instance:{instance_id}"))
+        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return KeyAndRequest(
+        _private_pem(key).decode(),
+        key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        csr.public_bytes(Encoding.PEM).decode(),
+    )
+
+
+def server_certificate_and_key() -> tuple[bytes, bytes]:
+    """A P-256 certificate for 127.0.0.1 and its key, both PEM; self-signed, so also its own CA."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_name("localhost"))
+        .issuer_name(_name("localhost"))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.PEM), _private_pem(key)
+
+
+def check_certificate(
+    certificate_pem: str, request: KeyAndRequest, issuer: x509.Certificate
+) -> int:
+    """Return the serial. Raises ValueError unless it is for this key, by this issuer, for a day."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except InvalidSignature as error:
+        raise ValueError("another CA signed the certificate") from error
+    public_key = certificate.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    if public_key != request.public_key_der:
+        raise ValueError("the certificate is for another key")
+    left = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
+    if not dt.timedelta(hours=23) < left <= dt.timedelta(hours=24):
+        raise ValueError(f"the certificate is valid for another {left}")
+    return certificate.serial_number
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

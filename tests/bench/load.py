@@ -1,0 +1,195 @@
+"""The load generator: a closed loop in one thread, one TLS handshake a request, for any server.
+
+What is costly and no part of the exchange (keys, CSRs, TLS contexts) the caller makes beforehand.
+"""
+
+import gc
+import selectors
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from tests.bench.keys import KeyAndRequest
+from tests.bench.reply import MalformedReplyError, Reply, parse_reply
+
+RECEIVE_BYTES = 65_536
+
+Exchange = Generator[int, None, Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request for a certificate as bytes, and the TLS context (with the client's own, if any)."""
+
+    request: bytes
+    context: ssl.SSLContext
+    key: KeyAndRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    job: Job
+    latency_seconds: float
+    reply: Reply | None
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.reply is not None and self.reply.ok
+
+    def __str__(self) -> str:
+        return (
+            self.error if self.reply is None else f"{self.reply.status} {self.reply.body[:200]!r}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    samples: list[Sample]
+    elapsed_seconds: float
+    generator_cpu_seconds: float
+
+
+class TooSlowError(Exception):
+    """The server did not answer everything within the time allowed."""
+
+
+def client_context(certificate_and_key_file: str | None = None) -> ssl.SSLContext:
+    """TLS 1.3 that does not check the server's chain: clients' work would be on servers' cores."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if certificate_and_key_file is not None:
+        context.load_cert_chain(certificate_and_key_file)
+    return context
+
+
+def http_request(method: str, path: str, host: str, body: bytes, headers: dict[str, str]) -> bytes:
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"Host: {host}",
+        "Connection: close",
+        f"Content-Length: {len(body)}",
+    ]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def drive(
+    address: tuple[str, int], jobs: Sequence[Job], connections: int, limit_seconds: float
+) -> Run:
+    """Sends every job once, `connections` at a time; the next starts when one is answered."""
+    gc.collect()
+    gc.disable()
+    try:
+        return _Loop(address, jobs, connections).run(limit_seconds)
+    finally:
+        gc.enable()
+
+
+class _Loop:
+    def __init__(self, address: tuple[str, int], jobs: Sequence[Job], connections: int) -> None:
+        self.address = address
+        self.waiting = deque(jobs)
+        self.connections = connections
+        self.samples: list[Sample] = []
+        self.open = 0
+        self.selector = selectors.DefaultSelector()
+
+    def run(self, limit_seconds: float) -> Run:
+        cpu = time.process_time()
+        start = time.perf_counter()
+        try:
+            for _ in range(min(self.connections, len(self.waiting))):
+                self._begin()
+            while self.open:
+                for key, _ in self.selector.select(limit_seconds):
+                    key.data.step()
+                if time.perf_counter() - start > limit_seconds:
+                    raise TooSlowError(f"{len(self.samples)} answers within {limit_seconds:.0f} s")
+            elapsed = time.perf_counter() - start
+        finally:
+            for key in list(self.selector.get_map().values()):
+                key.data.socket.close()
+            self.selector.close()
+        return Run(self.samples, elapsed, time.process_time() - cpu)
+
+    def _begin(self) -> None:
+        self.open += 1
+        _Connection(self, self.waiting.popleft()).step()
+
+    def finished(self, sample: Sample) -> None:
+        self.open -= 1
+        self.samples.append(sample)
+        if self.waiting:
+            self._begin()
+
+
+class _Connection:
+    """One exchange over one connection; registered with the selector for what it waits for."""
+
+    def __init__(self, loop: _Loop, job: Job) -> None:
+        self.loop = loop
+        self.job = job
+        self.events = 0
+        self.started = time.perf_counter()
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self.exchange = self._exchange()
+
+    def step(self) -> None:
+        try:
+            events = next(self.exchange)
+        except StopIteration as stop:
+            self._finish(stop.value, "")
+        except (OSError, MalformedReplyError) as error:
+            self._finish(None, f"{type(error).__name__}: {error}")
+        else:
+            if not self.events:
+                self.loop.selector.register(self.socket, events, self)
+            elif events != self.events:
+                self.loop.selector.modify(self.socket, events, self)
+            self.events = events
+
+    def _finish(self, reply: Reply | None, error: str) -> None:
+        latency_seconds = time.perf_counter() - self.started
+        if self.events:
+            self.loop.selector.unregister(self.socket)
+        self.socket.close()
+        self.loop.finished(Sample(self.job, latency_seconds, reply, error))
+
+    def _exchange(self) -> Exchange:
+        """Connect, handshake, request, reply; yields the events to wait for."""
+        self.socket.settimeout(0)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect_ex(self.loop.address)
+        yield selectors.EVENT_WRITE
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, "connect")
+        plain = self.socket
+        tls = self.job.context.wrap_socket(
+            plain, do_handshake_on_connect=False, server_hostname="localhost"
+        )
+        self.socket = tls  # the same descriptor: `plain` is detached, the selector keeps watching
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                yield selectors.EVENT_READ
+        tls.send(self.job.request)  # a few kB into an empty socket buffer never blocks
+        received = b""
+        while True:
+            try:
+                piece = tls.recv(RECEIVE_BYTES)
+            except ssl.SSLWantReadError:
+                yield selectors.EVENT_READ
+                continue
+            received += piece
+            reply = parse_reply(received, at_end=not piece)
+            if reply is not None:
+                return reply
