@@ -1,5 +1,7 @@
 """The only place with the names of subjects and streams."""
 
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -9,6 +11,11 @@ EVENTS_WILDCARD: Final = "certwire.events.>"
 AUDIT_WILDCARD: Final = "certwire.audit.>"
 INBOUND_WILDCARD: Final = "certwire.inbound.>"
 INBOUND_INSTANCE_STATUS: Final = "certwire.inbound.*.instance.status"
+AUDIT_CHECKPOINT: Final = "certwire.audit.checkpoint"
+AUDIT_CONSUMER: Final = "audit"
+"""The durable consumer of the audit service on the stream AUDIT."""
+REQUEST_INFO: Final = "Nats-Request-Info"
+"""The header in which the server says who sent a request that came from another account."""
 
 
 class Service(StrEnum):
@@ -24,6 +31,22 @@ class Service(StrEnum):
 
 CLI: Final = "cli"
 """The NATS user of the command line on the server."""
+
+EVENT_SOURCES: Final[Mapping[str, frozenset[Service]]] = {
+    "certificate": frozenset({Service.ISSUER, Service.ACME}),
+    "ca": frozenset({Service.ISSUER}),
+    "crl": frozenset({Service.ISSUER}),
+    "agent": frozenset({Service.REGISTRY}),
+    "token": frozenset({Service.REGISTRY}),
+    "admin": frozenset({Service.REGISTRY}),
+    "user": frozenset({Service.REGISTRY}),
+    "organization": frozenset({Service.REGISTRY}),
+    "api_key": frozenset({Service.REGISTRY}),
+    "instance": frozenset({Service.INSTANCE}),
+    "project": frozenset({Service.ACME}),
+    "order": frozenset({Service.ACME}),
+}
+"""Who may publish the events of each noun; the NATS permissions are made from it."""
 
 
 def command(service: Service, noun: str, verb: str) -> str:
@@ -54,3 +77,21 @@ def inbound_wildcard(user: str) -> str:
 def inbound_user(subject: str) -> str:
     """Return the outside system that a request on an inbound subject comes from."""
     return subject.split(".")[2]
+
+
+def comes_from_a_client(request_info: str | None) -> bool:
+    """Return whether a client sent an inbound request, whose user its permissions then vouch for.
+
+    A reader may aim a JetStream reply at an inbound subject of somebody else: the server says of
+    such a message that JetStream sent it.
+    """
+    try:
+        info: object = json.loads(request_info or "null")
+    except ValueError:
+        return False
+    return isinstance(info, dict) and info.get("kind") == "Client"
+
+
+def inbox(user: str) -> str:
+    """Return the prefix of the inboxes that belong to a NATS user."""
+    return f"_INBOX_{user}"
