@@ -151,7 +151,7 @@ class _Child:
                     **options,
                 )
         except (UnavailableError, OSError) as error:
-            self._failed(str(error), now)
+            self._failed(f"can't be started: {error}", now)
             return
         if sys.platform != "linux":
             self._watch = ParentWatch(self._process.pid, self.part.stop_signal)
@@ -165,18 +165,18 @@ class _Child:
             return
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         words = self.last_words() if code >= 0 else ""
-        self._failed(f"{how}{': ' if words else ''}{words}", now)
+        self._failed(f"ended with {how}{': ' if words else ''}{words}", now)
 
     def _became_ready(self, now: float) -> None:
         if self.was_ready and self.failures:
             self._say(f"{self.part.name} is back ({now - self._started:.1f} s)")
         self.ready = self.was_ready = True
 
-    def _failed(self, reason: str, now: float) -> None:
+    def _failed(self, what: str, now: float) -> None:
         delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self.failures)
         self.failures += 1
         self._due = now + delay
-        self._say(f"{self.part.name} ended ({reason}); starting it again in {delay:g} s")
+        self._say(f"{self.part.name} {what}; trying again in {delay:g} s")
 
 
 class Supervisor:
@@ -188,10 +188,14 @@ class Supervisor:
         logs: Path,
         say: Callable[[str], None],
         *,
-        inherited: Sequence[int] = (),
         should_stop: Callable[[], bool],
+        inherited: Sequence[int] = (),
+        pids_file: Path | None = None,
     ) -> None:
-        """`inherited` are file descriptors that all children keep open: a lock, say."""
+        """`inherited` are file descriptors that all children keep open: a lock, say.
+
+        `pids_file` gets the process ids by name, for tools and tests.
+        """
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._stages = [
             [_Child(part, logs / f"{part.name}.log", say) for part in stage] for stage in stages
@@ -200,6 +204,8 @@ class Supervisor:
         self._inherited = inherited
         self._should_stop = should_stop
         self._begun = 0  # stages
+        self._pids_file = pids_file
+        self._written_pids: dict[str, int] = {}
 
     def start(self) -> None:
         """Return once all parts are ready, or a stop was asked for. Raises HopelessError."""
@@ -228,6 +234,7 @@ class Supervisor:
         deadline = time.monotonic() + STOP_SECONDS
         for stage in reversed(self._stages[: self._begun]):
             self._stop_stage(stage, deadline)
+        self._write_pids()
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each part that runs."""
@@ -243,7 +250,16 @@ class Supervisor:
                 child.rotate()
                 if child.ready and not before:
                     self._came_up(child)
+        self._write_pids()
         time.sleep(POLL_SECONDS)
+
+    def _write_pids(self) -> None:
+        pids = self.pids()
+        if self._pids_file and pids != self._written_pids:
+            partial = self._pids_file.with_suffix(".partial")
+            partial.write_text(json.dumps(pids, indent=2) + "\n")
+            partial.replace(self._pids_file)
+            self._written_pids = pids
 
     def _came_up(self, child: _Child) -> None:
         for stage in self._stages[: self._begun]:
@@ -254,7 +270,7 @@ class Supervisor:
     def _stop_stage(self, stage: Sequence[_Child], deadline: float) -> None:
         for child in stage:
             child.signal(child.part.stop_signal)
-        grace = max(child.part.grace_seconds for child in stage)
+        grace = max((child.part.grace_seconds for child in stage), default=0)
         latest = min(time.monotonic() + grace, deadline)
         while any(child.alive for child in stage) and time.monotonic() < latest:
             time.sleep(0.01)
