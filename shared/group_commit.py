@@ -83,7 +83,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         for member in group:
             try:
                 await self._commit([member])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is the member's
                 if not member[1].done():
                     member[1].set_exception(error)
 

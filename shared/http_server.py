@@ -32,14 +32,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003 - the standard library names it no other way
     return listener
-
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    with suppress(asyncio.CancelledError):
-        yield
 
 
 class HttpServer:
@@ -74,6 +68,6 @@ class HttpServer:
         """Finish the requests in work, for two seconds at most."""
         self._server.should_exit = True
         if self._task is not None:
-            with _ignored():
+            with suppress(asyncio.CancelledError):
                 await self._task
         self._listener.close()

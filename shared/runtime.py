@@ -41,7 +41,7 @@ from shared.http_server import HttpServer, listen
 from shared.identifiers import uuid7
 from shared.migrations import schema_problem
 from shared.outbox import Backlog
-from shared.refusals import RefusalBudget
+from shared.refusals import BUDGET, KNOWN_BUDGET, RefusalBudget
 from shared.relay import Relay
 from shared.settings import Settings
 from shared.unit_of_work import UnitOfWork, unit_of_work
@@ -109,7 +109,7 @@ class Runtime:
         return Call(request_id=request_id or str(uuid7()), deadline=time.time() + seconds)
 
     async def record_refusal(self, command: Command[Any], error: CertwireError) -> None:
-        """Record that a command was refused, as far as the address's budget goes."""
+        """Record that a command was refused, as far as the caller's budget goes."""
         if error.code in NOT_REFUSALS:
             return
         noun, verb = command.SUBJECT.split(".")[2:4]
@@ -131,8 +131,11 @@ class Runtime:
         code: ErrorCode,
         request_id: str,
     ) -> None:
-        """Record one refusal, or count it where the address has spent its budget."""
-        if not self._refusals.spend(address, action, time.monotonic()):
+        """Record one refusal, or count it where the caller has spent its budget."""
+        caller, budget = (
+            (f"{actor.kind}:{actor.id}", KNOWN_BUDGET) if actor.id else (address, BUDGET)
+        )
+        if not self._refusals.spend(caller, action, time.monotonic(), budget):
             return
         row = outbox.outbox_row(
             self.service,
@@ -149,7 +152,7 @@ class Runtime:
             self.backlog.nudge()
 
     async def count_refusals(self) -> None:
-        """Write one record a minute for what went over an address's budget."""
+        """Write one record a minute for what went over a caller's budget."""
         while True:
             await asyncio.sleep(5)
             counted = self._refusals.collect(time.monotonic())
@@ -159,11 +162,11 @@ class Runtime:
                     str(uuid7()),
                     ANONYMOUS,
                     action,
-                    AuditObject(type="address", id=address, name=""),
+                    AuditObject(type="caller", id=caller, name=""),
                     outcome=Outcome.REFUSED,
-                    detail={"address": address, "count": count},
+                    detail={"caller": caller, "count": count},
                 )
-                for (address, action), count in counted.items()
+                for (caller, action), count in counted.items()
             ]
             if rows:
                 async with self.database.transaction() as connection:

@@ -29,6 +29,11 @@ class UnitOfWork:
         self._rows: list[OutboxRow] = []
         self._answered = False
 
+    @property
+    def request_id(self) -> str:
+        """Return the request that this serves."""
+        return self._command.call.request_id
+
     def record(
         self,
         actor: Principal | Actor,

@@ -1,0 +1,1 @@
+"""The instance service: running instances, their 24-hour certificates and their secrets."""

@@ -1,0 +1,1 @@
+"""The rules of instances, without I/O."""

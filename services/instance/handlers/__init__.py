@@ -1,0 +1,1 @@
+"""The commands of the instance service: a function each, `(command, instances) -> reply`."""

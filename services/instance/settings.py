@@ -1,0 +1,23 @@
+"""Settings of the instance service."""
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class InstanceSettings(Settings):
+    """Limits; the defaults are the documented ones."""
+
+    kek: str | None = None
+    """Key-encryption keys in base64, one a line; without it, the secret file `kek`."""
+    instance_verify_source_ip: bool = False
+    """Whether secrets go only to a peer whose address is the registered VPN address."""
+    instance_secrets_refreshes_per_hour: int = Field(default=60, ge=1)
+    instance_failed_attempts_per_hour: int = Field(default=60, ge=1)
+    """Renewals with an invalid CSR that one instance may try: protects the CA."""
+    instance_bootstrap_failures_per_minute: int = Field(default=120, ge=1)
+    """Bootstraps with a wrong token that one address may try."""
+
+    def key_encryption_keys(self) -> str:
+        """Return the keys from the environment or from their file."""
+        return self.kek or self.secret("kek")

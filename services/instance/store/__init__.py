@@ -1,0 +1,1 @@
+"""SQL of the instance service: one typed function a query; nothing here commits."""
