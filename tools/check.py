@@ -79,7 +79,7 @@ CHECKS: Final[dict[str, Callable[[], Result]]] = {  # the slow ones first
     "pip-audit": audit,
     "lint-imports": command("lint-imports", "--no-cache"),
     "guards": command("python", "tools/guards.py"),
-    "vulture": command("vulture"),
+    "dead code": command("python", "tools/dead_code.py"),
     "deptry": command("deptry", "."),
     "codespell": command("codespell"),
     "ruff check": command("ruff", "check"),

@@ -30,21 +30,36 @@ def test_nothing_is_found_where_the_rules_are_kept(root: Path) -> None:
     assert found(root) == []
 
 
+FUNCTION = "def f() -> None: ...\n"
+
+
 def test_a_module_without_its_test_file(root: Path) -> None:
-    write(root, "services/issuer/domain/serials.py", "")
-    expected = "has no test file: tests/unit/services/issuer/domain/test_serials.py"
-    assert found(root) == [f"services/issuer/domain/serials.py:1: {expected}"]
+    write(root, "shared/clock.py", FUNCTION)
+    assert found(root) == ["shared/clock.py:1: has no test file: tests/unit/shared/test_clock.py"]
+
+
+def test_modules_of_a_package_in_a_service_may_share_a_test_file(root: Path) -> None:
+    write(root, "services/issuer/domain/serials.py", FUNCTION)
+    one, other = (
+        "tests/unit/services/issuer/domain/test_serials.py",
+        "tests/unit/services/issuer/test_domain.py",
+    )
+    assert found(root) == [
+        f"services/issuer/domain/serials.py:1: has no test file: {one} or {other}"
+    ]
+    write(root, other, "")
+    assert found(root) == []
 
 
 def test_a_package_that_has_functions_is_a_module_as_well(root: Path) -> None:
-    write(root, "shared/telemetry/__init__.py", "def set_up(): ...\n")
+    write(root, "shared/telemetry/__init__.py", FUNCTION)
     assert found(root) == [
-        "shared/telemetry.py:1: has no test file: tests/unit/shared/test_telemetry.py"
+        "shared/telemetry/__init__.py:1: has no test file: tests/unit/shared/test_telemetry.py"
     ]
 
 
-def test_a_package_that_only_gathers_names_needs_no_test(root: Path) -> None:
-    write(root, "shared/telemetry/__init__.py", '"""Telemetry."""\nimport os\n__all__ = ["os"]\n')
+def test_a_module_without_functions_needs_no_test_file(root: Path) -> None:
+    write(root, "contracts/audit.py", "import os\nclass Record:\n    name: str\n")
     assert found(root) == []
 
 
@@ -64,14 +79,12 @@ def test_a_subject_in_a_docstring_is_prose(root: Path) -> None:
 )
 def test_sql_elsewhere(root: Path, text: str) -> None:
     write(root, "services/issuer/app.py", f"X = '{text} '\n")
-    write(root, "tests/unit/services/issuer/test_app.py", "")
     assert found(root) == ["services/issuer/app.py:1: SQL outside stores and migrations"]
 
 
 @pytest.mark.parametrize("text", ["Update the list", "with a note", "select one"])
 def test_prose_is_not_sql(root: Path, text: str) -> None:
     write(root, "services/issuer/app.py", f"X = '{text}'\n")
-    write(root, "tests/unit/services/issuer/test_app.py", "")
     assert found(root) == []
 
 
