@@ -19,8 +19,9 @@ from services.provisioning.nats import (
     users,
     write_configuration,
 )
-from services.provisioning.nats.keys import seed_file, write_private
+from services.provisioning.nats.keys import seed_file
 from services.provisioning.nats.permissions import Account, User
+from shared.files import write_private
 
 
 @dataclass

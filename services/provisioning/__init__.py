@@ -1,1 +1,1 @@
-"""What has to be there before services start: roles of Postgres; keys, accounts, streams of NATS."""
+"""What has to be there before services start: roles of Postgres, accounts and streams of NATS."""

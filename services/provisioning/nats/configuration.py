@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from contracts.subjects import AUDIT_STREAM, EVENTS_STREAM, INBOUND_WILDCARD
-from services.provisioning.nats.keys import public_keys, subscribers, write_private
+from services.provisioning.nats.keys import public_keys, subscribers
 from services.provisioning.nats.permissions import API, STREAMS, Account, Permissions, User, users
+from shared.files import write_private
 
 ACCOUNTS_FILE: Final = "accounts.conf"
 SERVER_FILE: Final = "nats.conf"

@@ -8,6 +8,7 @@ from typing import Final
 import nkeys  # type: ignore[import-untyped]  # it has no annotations
 
 from services.provisioning.nats.permissions import Account, User, subscriber_name
+from shared.files import write_private
 
 SEED_BYTES: Final = 32
 
@@ -74,17 +75,6 @@ def public_keys(secrets: Path, users: Iterable[User]) -> dict[User, str]:
         else public_key(seed_file(secrets, user).read_text().strip())
         for user in users
     }
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only we may read, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _subscriber_file(secrets: Path, name: str) -> Path:

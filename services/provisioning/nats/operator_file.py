@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from contracts.subjects import inbox
-from services.provisioning.nats.keys import seed_file, write_private
+from services.provisioning.nats.keys import seed_file
 from services.provisioning.nats.permissions import OPERATOR, Account, User
+from shared.files import write_private
 
 OPERATOR_FILE: Final = "nats-operator.json"
 OPERATOR_SEED_FILE: Final = "nats-operator.nk"
