@@ -76,6 +76,18 @@ FAULTS: list[tuple[str, ErrorCode]] = [
 ]
 
 
+CERTIFICATE_FAULTS: dict[str, dict[str, Any]] = {
+    "expired": {"expires_at": NOW},
+    "revoked": {"revoked": True},
+    "other instance": {"instance_id": "i2"},
+}
+INSTANCE_FAULTS: dict[str, dict[str, Any]] = {
+    "not current": {"current_fingerprint": "f9"},
+    "stopped": {"status": InstanceStatus.STOPPED},
+    "attempts": {"failing_since": NOW - timedelta(minutes=1), "failures": 60},
+}
+
+
 def _with(fault: str, presented: Presented) -> Presented:
     certificate, instance = presented.certificate, presented.instance
     match fault:
@@ -86,22 +98,10 @@ def _with(fault: str, presented: Presented) -> Presented:
         case "wireguard":
             return replace(presented, wg_public_key=None)
     if certificate is not None:
-        changed: dict[str, Any] | None = {
-            "expired": {"expires_at": NOW},
-            "revoked": {"revoked": True},
-            "other instance": {"instance_id": "i2"},
-        }.get(fault)
-        if changed is not None:
-            return replace(presented, certificate=replace(certificate, **changed))
+        certificate = replace(certificate, **CERTIFICATE_FAULTS.get(fault, {}))
     if instance is not None:
-        moved: dict[str, Any] | None = {
-            "not current": {"current_fingerprint": "f9"},
-            "stopped": {"status": InstanceStatus.STOPPED},
-            "attempts": {"failing_since": NOW - timedelta(minutes=1), "failures": 60},
-        }.get(fault)
-        if moved is not None:
-            return replace(presented, instance=replace(instance, **moved))
-    return presented
+        instance = replace(instance, **INSTANCE_FAULTS.get(fault, {}))
+    return replace(presented, certificate=certificate, instance=instance)
 
 
 @pytest.mark.parametrize("position", range(len(FAULTS)), ids=[fault for fault, _ in FAULTS])
