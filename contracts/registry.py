@@ -49,7 +49,7 @@ class LogIn(Command[TokenPair]):
     """
 
     SUBJECT: ClassVar[str] = command(Service.REGISTRY, "session", "create")
-    ACTION: ClassVar[str | None] = "login"
+    ACTION: ClassVar[str | None] = "login_failure"
     REPLY: ClassVar[type[Message]] = TokenPair
 
     username: str = Field(max_length=255)

@@ -60,7 +60,7 @@ class Database:
             url,
             min_size=0,
             max_size=settings.database_connections,
-            server_settings={**SESSION, "search_path": role},
+            server_settings={**SESSION, "search_path": str(role)},
             init=trace_queries,
             reset=_keep_session,
             command_timeout=20,

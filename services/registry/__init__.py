@@ -1,0 +1,1 @@
+"""Who is who: the administrator, users and their sessions."""

@@ -1,0 +1,85 @@
+"""The first administrator and the first user, made by `certwire init`.
+
+Both are recorded in one transaction, which hands their secrets out before it commits: so they are
+never recorded with their secrets lost. A run that was cut off before that left nothing but a
+pending claim, and the next run makes both anew.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from contracts.audit import AuditObject
+from contracts.issuer import SignedBundle
+from contracts.principal import Role
+from contracts.subjects import Service
+from services.registry import admin
+from services.registry.domain.permissions import OPERATOR
+from services.registry.service import Registry
+from services.registry.store import platform, users
+from shared import outbox
+
+SUPERUSER: Final = "superuser"
+SUPERUSER_EMAIL: Final = "superuser@localhost"
+"""A placeholder: nothing is ever sent."""
+PASSWORD_BYTES: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSecrets:
+    """What is shown once."""
+
+    admin: SignedBundle
+    username: str
+    password: str = field(repr=False)
+
+
+async def create_admin_and_superuser(
+    registry: Registry, hand_out: Callable[[FirstSecrets], None]
+) -> bool:
+    """Make administrator and superuser where there are none; return whether it did.
+
+    `hand_out` stores the secrets, or shows them; whatever it raises undoes everything.
+    """
+    database = registry.runtime.database
+    async with database.connection() as connection:
+        if await platform.is_initialised(connection):
+            return False
+    call = registry.runtime.own_call()
+    made = await admin.generate(registry, call, OPERATOR)
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    password_hash = await registry.passwords.hash(password)
+    async with database.transaction() as connection:
+        if await platform.lock(connection):  # somebody else was quicker
+            return False
+        await admin.record(registry, connection, made, OPERATOR, call.request_id)
+        user_id = await users.insert(
+            connection, SUPERUSER, SUPERUSER_EMAIL, password_hash, Role.SUPERUSER
+        )
+        user = AuditObject(type="user", id=str(user_id), name=SUPERUSER)
+        certificate = made.bundle.certificate
+        await outbox.append(
+            connection,
+            [
+                outbox.outbox_row(
+                    Service.REGISTRY,
+                    call.request_id,
+                    OPERATOR,
+                    "admin_create",
+                    admin.ADMIN,
+                    detail={"fingerprint": certificate.fingerprint},
+                ),
+                outbox.outbox_row(
+                    Service.REGISTRY,
+                    call.request_id,
+                    OPERATOR,
+                    "user_create",
+                    user,
+                    detail={"role": Role.SUPERUSER},
+                ),
+            ],
+        )
+        await platform.mark_initialised(connection)
+        hand_out(FirstSecrets(made.bundle, SUPERUSER, password))
+    return True

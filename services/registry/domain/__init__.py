@@ -1,0 +1,1 @@
+"""The registry's rules, without input or output."""

@@ -1,0 +1,1 @@
+"""The registry's SQL: one typed function a query, which never commits."""

@@ -1,0 +1,49 @@
+"""The state of the installation."""
+
+from typing import Final
+
+from shared.database import Connection
+
+_LOCK: Final = "SELECT initialised_at IS NOT NULL FROM platform FOR UPDATE"
+_IS_INITIALISED: Final = "SELECT initialised_at IS NOT NULL FROM platform"
+_INITIALISE: Final = "UPDATE platform SET initialised_at = now()"
+_COMPLETE: Final = """
+UPDATE platform SET onboarding = 'COMPLETED' WHERE onboarding = 'FRESH' RETURNING true
+"""
+_USE_PKCS12: Final = "UPDATE platform SET admin_auth_mode = 'p12'"
+_WARNINGS: Final = """
+SELECT onboarding = 'FRESH' AS fresh, (SELECT ceil(extract(epoch FROM not_after - now()) / 86400)
+    FROM admin_certificate WHERE state = 'current')::int AS admin_days
+FROM platform
+"""
+
+
+async def lock(connection: Connection) -> bool:
+    """Let one transaction at a time change the administrator; return whether there is one."""
+    return bool(await connection.fetchval(_LOCK))
+
+
+async def is_initialised(connection: Connection) -> bool:
+    """Return whether administrator and superuser were made."""
+    return bool(await connection.fetchval(_IS_INITIALISED))
+
+
+async def mark_initialised(connection: Connection) -> None:
+    """Note that administrator and superuser were made."""
+    await connection.execute(_INITIALISE)
+
+
+async def complete_onboarding(connection: Connection) -> bool:
+    """End the FRESH state; return whether it lasted until now."""
+    return bool(await connection.fetchval(_COMPLETE))
+
+
+async def use_pkcs12(connection: Connection) -> None:
+    """Note that the administrator's key is in a PKCS#12 file, not in hardware."""
+    await connection.execute(_USE_PKCS12)
+
+
+async def fresh_and_admin_days(connection: Connection) -> tuple[bool, int | None]:
+    """Return whether onboarding is not completed, and the days left to the administrator."""
+    row = await connection.fetchrow(_WARNINGS)
+    return (row["fresh"], row["admin_days"]) if row is not None else (True, None)
