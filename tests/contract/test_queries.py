@@ -31,9 +31,10 @@ def statements(path: Path) -> Iterator[tuple[str, str]]:
         part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
     }
     for node in ast.walk(tree):
-        text = node.value if isinstance(node, ast.Constant) and node not in parts else None
-        if isinstance(text, str) and guards.SQL.match(text):
-            yield f"{path}:{node.lineno}", text
+        if not isinstance(node, ast.Constant) or node in parts:
+            continue
+        if isinstance(node.value, str) and guards.SQL.match(node.value):
+            yield f"{path}:{node.lineno}", node.value
 
 
 @pytest.mark.parametrize("service", SERVICES)
