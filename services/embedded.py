@@ -327,7 +327,9 @@ class EmbeddedPostgres:
         if account.enters(self.home):
             directory.mkdir(mode=0o700)
         else:
-            SYSTEM_STATE.mkdir(mode=0o711, parents=True, exist_ok=True)
+            if not SYSTEM_STATE.exists():
+                SYSTEM_STATE.mkdir(parents=True)
+                SYSTEM_STATE.chmod(0o711)  # whatever the umask is
             elsewhere = tempfile.mkdtemp(prefix="postgres-", dir=SYSTEM_STATE)
             directory.unlink(missing_ok=True)  # a link whose target is gone
             directory.symlink_to(elsewhere)

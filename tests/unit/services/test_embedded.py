@@ -134,11 +134,15 @@ def account() -> tuple[int, int]:
     return user.uid, user.gid
 
 
-def test_a_private_home_is_no_hindrance(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_home_is_no_hindrance(
+    home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """As in a clone under /root: root's data goes to a directory that Postgres can reach."""
     monkeypatch.setattr(embedded, "SYSTEM_STATE", home / "state")
     private = home / "private"
     private.mkdir(mode=0o700)
+    former = os.umask(0o077)
+    request.addfinalizer(lambda: os.umask(former))
     with serving(EmbeddedPostgres(private / "home", free_port(), PASSWORD)):
         assert (private / "home" / "postgres").is_symlink() == (os.geteuid() == 0)
     with serving(EmbeddedPostgres(private / "home", free_port(), PASSWORD)):
