@@ -1,8 +1,9 @@
 """The pool of connections to Postgres, as one service's role."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,15 +16,18 @@ from shared.telemetry import trace_queries
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-LOST: Final = (
+_LOST_IN_WORK: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
-    OSError,
+    ConnectionError,
     TimeoutError,
 )
-"""What asyncpg raises when the server is away, full, or going."""
+LOG: Final = logging.getLogger(__name__)
+
+LOST: Final = (*_LOST_IN_WORK, OSError)
+"""What asyncpg raises when the server is away, full, or going; any OSError while connecting."""
 
 SESSION: Final = {
     "timezone": "UTC",
@@ -76,14 +80,27 @@ class Database:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection. Raises `UNAVAILABLE` when there is none to be had."""
+    async def connection(
+        self, lost: ErrorCode = ErrorCode.UNAVAILABLE
+    ) -> AsyncIterator[Connection]:
+        """Lend a connection.
+
+        Raises `UNAVAILABLE` when there is none to be had, `lost` when the server goes while it is
+        lent, and `INVALID_REQUEST` for text that cannot be stored.
+        """
         try:
             lent = await self._pool.acquire(timeout=5)
-        except LOST as error:
-            raise CertwireError(ErrorCode.UNAVAILABLE, "the database is unavailable") from error
+        except (*LOST, asyncpg.PostgresError) as error:
+            raise _unavailable(error) from error
         try:
             yield lent
+        except LOST as error:
+            lent.terminate()  # whatever state it is in, nobody gets it after us
+            raise _unavailable(error, lost) from error
+        except BUSY as error:
+            raise _unavailable(error) from error
+        except UNSTORABLE as error:
+            raise CertwireError(ErrorCode.INVALID_REQUEST, "text may not hold U+0000") from error
         finally:
             await self._pool.release(lent)
 
@@ -93,11 +110,8 @@ class Database:
 
         It commits by itself, in one round trip; a loss during it is `OUTCOME_UNKNOWN`.
         """
-        async with self.connection() as connection:
-            try:
-                yield connection
-            except LOST as error:
-                raise CertwireError(ErrorCode.OUTCOME_UNKNOWN) from error
+        async with self.connection(ErrorCode.OUTCOME_UNKNOWN) as connection:
+            yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -108,19 +122,22 @@ class Database:
         """
         async with self.connection() as connection:
             transaction = connection.transaction()
+            await transaction.start()
             try:
-                await transaction.start()
                 yield connection
-            except LOST as error:
-                raise CertwireError(ErrorCode.UNAVAILABLE, "the database was lost") from error
+            except LOST:
+                raise
             except BaseException:
-                if not connection.is_closed():
+                try:
                     await transaction.rollback()
+                except LOST:
+                    connection.terminate()  # which rolls back as well
                 raise
             try:
                 await transaction.commit()
             except LOST as error:
-                raise CertwireError(ErrorCode.OUTCOME_UNKNOWN) from error
+                connection.terminate()
+                raise _unavailable(error, ErrorCode.OUTCOME_UNKNOWN) from error
 
     async def dedicated(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a connection of its own, for locks and listening; the caller closes it."""
@@ -128,3 +145,9 @@ class Database:
         return await asyncpg.connect(
             self._url, server_settings={**SESSION, "search_path": schema}, timeout=5
         )
+
+
+def _unavailable(error: Exception, code: ErrorCode = ErrorCode.UNAVAILABLE) -> CertwireError:
+    LOG.warning("Postgres", extra={"problem": repr(error), "code": str(code)})
+    known = code is ErrorCode.UNAVAILABLE
+    return CertwireError(code, "the database is unavailable" if known else "")

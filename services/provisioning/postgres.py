@@ -20,6 +20,7 @@ import asyncpg
 
 from contracts.subjects import Service
 from shared.database import role_url
+from shared.files import write_private
 from shared.migrations import migrate
 from shared.settings import Settings
 
@@ -133,11 +134,7 @@ def _password(secrets_dir: Path, role: str) -> str:
     path = secrets_dir / f"postgres-{role}.password"
     if not path.exists():
         secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-        partial.rename(path)  # whole or not at all
+        write_private(path, secrets.token_urlsafe(32) + "\n")
     return path.read_text().strip()
 
 

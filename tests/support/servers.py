@@ -18,6 +18,7 @@ import asyncpg
 from services.embedded import EmbeddedNats, EmbeddedPostgres, free_port
 from services.provisioning.nats import (
     Server,
+    add_subscriber,
     ensure_seeds,
     provision_streams,
     users,
@@ -86,7 +87,10 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.wait_ready(process)
         (home / "secrets").mkdir(mode=0o700)
         (home / "secrets" / "kek").write_text(new_key())
+        (home / "secrets" / "root.passphrase").write_text("a passphrase")
         ensure_seeds(home / "secrets", users())
+        seed = add_subscriber(home / "secrets", "orchestrator")
+        (home / "secrets" / "nats-orchestrator-readers.seed").write_text(seed)
         running = PostgresServer(home, server.superuser_url)
         asyncio.run(_make_template(running))
         yield running

@@ -1,0 +1,101 @@
+"""The platform's CAs as this process knows them: opened at the start, followed afterwards."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+
+from contracts.errors import CertwireError, ErrorCode
+from services.issuer import keys, store
+from services.issuer.authority import Authority
+from services.issuer.domain.encoding import pem
+from services.issuer.domain.profiles import PLATFORM_LEAVES
+from services.issuer.settings import IssuerSettings
+from services.issuer.store import ACTIVE, PLATFORM_ISSUING, Ca
+from shared.database import Database
+from shared.secrets import Sealer, UnsealError
+from shared.x509 import bundle
+
+FOLLOW_SECONDS: Final = 2.0
+"""How soon every replica knows of a CA that was made or retired elsewhere."""
+WARN_BEFORE: Final = timedelta(days=60)
+"""The architecture's: what ends within it is named by `certwire status`."""
+
+
+class Authorities:
+    """Which CAs there are, and the one that signs: the newest issuing CA that is in use."""
+
+    def __init__(self, settings: IssuerSettings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._cas: list[Ca] = []
+        self._signing: tuple[Ca, Authority] | None = None
+
+    async def load(self) -> None:
+        """Read the CAs and open the key of the one that signs.
+
+        Raises `NOT_INITIALISED` where there is none, and where its key does not open.
+        """
+        async with self._database.connection() as connection:
+            cas = await store.platform_cas(connection)
+        if cas == self._cas and self._signing is not None:
+            return
+        self._cas, self._signing = cas, None
+        issuing = [ca for ca in cas if ca.kind == PLATFORM_ISSUING and ca.state == ACTIVE]
+        if not issuing:
+            raise _not_initialised("there is no issuing CA: run `certwire init`")
+        self._signing = issuing[-1], self._open(issuing[-1])
+
+    async def follow(self) -> None:
+        """Keep up with what other replicas and `certwire ca` do."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            await self.load()
+
+    def signing(self) -> tuple[Ca, Authority]:
+        """Return the CA that signs. Raises `CA_CANNOT_SIGN`."""
+        if self._signing is None:
+            raise CertwireError(ErrorCode.CA_CANNOT_SIGN, "there is no issuing CA")
+        return self._signing
+
+    async def problems(self) -> list[str]:
+        """Return what keeps the issuer from signing."""
+        return [] if self._signing else ["an issuing CA whose key opens"]
+
+    def bundle(self) -> str:
+        """Return the root and every issuing certificate in use, root first, in PEM."""
+        return bundle([pem(ca.certificate) for ca in self._cas if ca.state == ACTIVE])
+
+    def chain(self) -> list[Ca]:
+        """Return the CA that signs and those above it, the root last."""
+        by_id = {ca.id: ca for ca in self._cas}
+        chain = [self.signing()[0]]
+        while (parent := chain[-1].parent_id) is not None:
+            chain.append(by_id[parent])
+        return chain
+
+    def ending(self, now: datetime) -> list[str]:
+        """Return a warning for each CA in use whose certificate ends soon."""
+        return [
+            f"the certificate of {ca.slug} ends on {ca.not_after:%Y-%m-%d}"
+            for ca in self._cas
+            if ca.state == ACTIVE and ca.not_after - now < WARN_BEFORE
+        ]
+
+    def _open(self, ca: Ca) -> Authority:
+        try:
+            sealer = Sealer.from_text(self._settings.key_encryption_keys)
+            key = keys.from_der(sealer.open(ca.sealed_key or b"", store.key_row(ca.id)))
+            certificate = x509.load_der_x509_certificate(ca.certificate)
+            return Authority.open(
+                certificate, ca.slug, key, PLATFORM_LEAVES, self._settings.public_url
+            )
+        except FileNotFoundError:
+            raise _not_initialised("the key-encryption key is missing") from None
+        except (UnsealError, ValueError) as error:
+            raise _not_initialised(f"the key of {ca.slug} does not open: {error}") from None
+
+
+def _not_initialised(detail: str) -> CertwireError:
+    return CertwireError(ErrorCode.NOT_INITIALISED, detail)

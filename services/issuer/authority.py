@@ -1,0 +1,118 @@
+"""A certificate authority whose key is open."""
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+
+from contracts.errors import CertwireError, ErrorCode
+from services.issuer import keys
+from services.issuer.domain.encoding import Template
+from services.issuer.domain.identities import Identity
+from services.issuer.domain.profiles import (
+    IssuerLinks,
+    Profile,
+    own_extensions,
+    shared_extensions,
+)
+from services.issuer.keys import PrivateKey
+from shared.x509 import fingerprint, serial_hex
+
+LOG: Final = logging.getLogger(__name__)
+_FOREVER: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that was signed, and is not recorded yet."""
+
+    der: bytes
+    serial_hex: str
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+
+
+def new_serial() -> int:
+    """Return a serial number with 126 random bits (RFC 5280 section 4.1.2.2).
+
+    The first octet's top bit is clear and the next one set: positive, and always 16 octets.
+    """
+    return int.from_bytes(os.urandom(16)) >> 2 | 1 << 126
+
+
+class Authority:
+    """Signs certificates of the profiles that it was made for."""
+
+    def __init__(
+        self,
+        name: x509.Name,
+        key: PrivateKey,
+        profiles: Iterable[Profile],
+        links: IssuerLinks | None = None,
+        validity: tuple[datetime, datetime] = _FOREVER,
+    ) -> None:
+        """Prepare the profiles; a CA that signs its own certificate has no links and no end yet."""
+        self.name: Final = name.rfc4514_string()
+        self._validity = validity
+        self._sign = keys.signer(key)
+        self._templates = {
+            profile.kind: Template.prepare(
+                name, key.public_key(), shared_extensions(profile, links)
+            )
+            for profile in profiles
+        }
+
+    @classmethod
+    def open(
+        cls,
+        certificate: x509.Certificate,
+        slug: str,
+        key: PrivateKey,
+        profiles: Iterable[Profile],
+        public_url: str,
+    ) -> "Authority":
+        """Return the CA of a certificate and its key. Raises ValueError where they do not match."""
+        if certificate.public_key() != key.public_key():
+            raise ValueError(f"the key of {slug} is not the one of its certificate")
+        return cls(
+            certificate.subject,
+            key,
+            profiles,
+            IssuerLinks.of(certificate, slug, public_url),
+            (certificate.not_valid_before_utc, certificate.not_valid_after_utc),
+        )
+
+    def sign(
+        self,
+        profile: Profile,
+        identity: Identity,
+        public_key_der: bytes,
+        *,
+        serial: int,
+        now: datetime,
+    ) -> Certificate:
+        """Sign a certificate. Raises `CA_CANNOT_SIGN`."""
+        not_before, not_after = profile.validity_at(now, *self._validity)
+        if not_after <= now:
+            raise CertwireError(ErrorCode.CA_CANNOT_SIGN, "the CA's certificate has expired")
+        template = self._templates[profile.kind]
+        to_be_signed = template.to_be_signed(
+            serial,
+            not_before,
+            not_after,
+            identity.subject,
+            public_key_der,
+            own_extensions(public_key_der, identity.names),
+        )
+        try:
+            signature = self._sign(to_be_signed)
+        except Exception as error:  # whatever the key's backend raises
+            LOG.exception("the CA's key does not sign", extra={"ca": self.name})
+            raise CertwireError(ErrorCode.CA_CANNOT_SIGN, "the CA cannot sign") from error
+        der = template.certificate(to_be_signed, signature)
+        return Certificate(der, serial_hex(serial), fingerprint(der), not_before, not_after)

@@ -1,0 +1,182 @@
+"""The platform's root and issuing CA, made once by `certwire init` on the server.
+
+Each step may be repeated and leaves what it finds, so a run that was cut off anywhere is finished
+by the next:
+
+1. The root's key, encrypted under the passphrase in `root.passphrase`, goes to its file. It is
+   opened here and by `certwire ca`, never by the running service.
+2. In one transaction: the root, the issuing CA with its key sealed, their certificates, events and
+   audit records. Whoever comes second at the same moment waits and finds both.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from contracts.audit import AuditObject
+from contracts.events import CaCreated
+from contracts.messages import Call
+from contracts.principal import Principal, PrincipalKind
+from contracts.subjects import Service
+from services.issuer import keys, store
+from services.issuer.authority import Authority, Certificate
+from services.issuer.domain.identities import Identity, platform_ca, slug
+from services.issuer.domain.profiles import ISSUING_CA, ROOT_CA
+from services.issuer.keys import PrivateKey
+from services.issuer.settings import IssuerSettings
+from services.issuer.signing import Order, issue
+from services.issuer.store import ACTIVE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
+from shared import outbox
+from shared.database import Connection, Database
+from shared.files import write_private
+from shared.identifiers import uuid7
+from shared.outbox import OutboxRow, outbox_row
+from shared.secrets import Sealer
+from shared.x509 import public_key_der
+
+OPERATOR: Final = Principal(kind=PrincipalKind.OPERATOR, id="init", name="certwire init")
+_LOCK_KEY: Final = 0x6361  # "ca"
+
+
+class RootKeyError(Exception):
+    """The root's key is missing, does not open, or is another one; the text is for a person."""
+
+
+async def create_platform_ca(settings: IssuerSettings) -> None:
+    """Make what is missing of the platform's CAs; logs in as the issuer's role.
+
+    Raises `RootKeyError`, and FileNotFoundError for a missing key-encryption key or passphrase.
+    """
+    sealer = Sealer.from_text(settings.key_encryption_keys)
+    database = await Database.open(settings, Service.ISSUER)
+    try:
+        async with database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_KEY)
+            active = [ca for ca in await store.platform_cas(connection) if ca.state == ACTIVE]
+            root = next((ca for ca in active if ca.kind == PLATFORM_ROOT), None)
+            if root is None or len(active) == 1:
+                creation = _Creation(settings, connection, sealer)
+                await creation.issuing_ca(root or await creation.root_ca())
+    finally:
+        await database.close()
+
+
+def root_key_file(settings: IssuerSettings) -> Path:
+    """Return where the root's key lies."""
+    return settings.home / "root" / "root.key"
+
+
+def open_root_key(settings: IssuerSettings) -> PrivateKey:
+    """Return the root's key. Raises `RootKeyError`, and FileNotFoundError for the passphrase."""
+    path, passphrase = root_key_file(settings), settings.secret("root.passphrase")
+    try:
+        return keys.from_encrypted_pem(path.read_bytes(), passphrase)
+    except FileNotFoundError:
+        raise RootKeyError(f"the root's key is not at {path}") from None
+    except ValueError:
+        raise RootKeyError(f"the root's key in {path} does not open") from None
+
+
+def ensure_root_key(settings: IssuerSettings) -> PrivateKey:
+    """Return the root's key, made where there is none."""
+    path = root_key_file(settings)
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = keys.generate(settings.ca_key_algorithm)
+        write_private(path, keys.to_encrypted_pem(key, settings.secret("root.passphrase")))
+    return open_root_key(settings)
+
+
+@dataclass(frozen=True)
+class _Creation:
+    """CAs made in one transaction."""
+
+    settings: IssuerSettings
+    connection: Connection
+    sealer: Sealer
+
+    async def root_ca(self) -> Ca:
+        """Make the root: self-signed, its key in a file."""
+        key = ensure_root_key(self.settings)
+        ca_id, name, identity = await self._name("Root CA")
+        authority = Authority(identity.subject, key, [ROOT_CA])
+        order = Order(ROOT_CA, identity, uuid7(), OPERATOR, _call())
+        issuance = issue(ca_id, authority, order, public_key_der(key.public_key()))
+        ca = _ca(ca_id, name, identity, PLATFORM_ROOT, issuance.certificate)
+        await self._insert(ca, issuance, order)
+        return ca
+
+    async def issuing_ca(self, root: Ca) -> Ca:
+        """Make an issuing CA below the root, its key sealed in its row."""
+        key = keys.generate(self.settings.ca_key_algorithm)
+        ca_id, name, identity = await self._name("Issuing CA")
+        order = Order(ISSUING_CA, identity, uuid7(), OPERATOR, _call())
+        issuance = issue(root.id, self._open_root(root), order, public_key_der(key.public_key()))
+        sealed = self.sealer.seal(keys.to_der(key), store.key_row(ca_id))
+        ca = _ca(ca_id, name, identity, PLATFORM_ISSUING, issuance.certificate, root.id, sealed)
+        await self._insert(ca, issuance, order)
+        return ca
+
+    async def _name(self, what: str) -> tuple[int, str, Identity]:
+        ca_id = await store.next_ca_id(self.connection)
+        organization = self.settings.platform_name
+        name = f"{organization} {what}"
+        return ca_id, name, platform_ca(name, slug(name, ca_id), organization)
+
+    def _open_root(self, root: Ca) -> Authority:
+        certificate = x509.load_der_x509_certificate(root.certificate)
+        key, public_url = open_root_key(self.settings), self.settings.public_url
+        try:
+            return Authority.open(certificate, root.slug, key, [ISSUING_CA], public_url)
+        except ValueError as error:
+            raise RootKeyError(str(error)) from None
+
+    async def _insert(self, ca: Ca, issuance: store.Issuance, order: Order) -> None:
+        await store.insert_ca(self.connection, ca)
+        await outbox.append(self.connection, [_created(ca, order.call)])
+        await store.issue(self.connection, [issuance])
+
+
+def _call() -> Call:
+    return Call(request_id=str(uuid7()), deadline=0)
+
+
+def _ca(
+    ca_id: int,
+    name: str,
+    identity: Identity,
+    kind: str,
+    certificate: Certificate,
+    parent_id: int | None = None,
+    sealed_key: bytes | None = None,
+) -> Ca:
+    return Ca(
+        id=ca_id,
+        name=name,
+        slug=identity.owner_id,
+        kind=kind,
+        state=ACTIVE,
+        parent_id=parent_id,
+        subject=identity.subject.rfc4514_string(),
+        certificate=certificate.der,
+        fingerprint=certificate.fingerprint,
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+        sealed_key=sealed_key,
+    )
+
+
+def _created(ca: Ca, call: Call) -> OutboxRow:
+    return outbox_row(
+        Service.ISSUER,
+        call.request_id,
+        OPERATOR,
+        "ca_create",
+        AuditObject(type="ca", id=ca.slug, name=ca.name),
+        detail={"kind": ca.kind, "fingerprint": ca.fingerprint},
+        event=CaCreated(
+            ca=ca.slug, fingerprint=ca.fingerprint, subject=ca.subject, not_after=ca.not_after
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What the issuer issues: pure rules, without clock, randomness, database or broker."""

@@ -1,0 +1,107 @@
+"""Revocations that an owner has decided, and claims that it has given up."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from contracts.audit import AuditObject
+from contracts.certificates import CertificateKind, RevocationReason
+from contracts.errors import CertwireError, ErrorCode
+from contracts.events import CertificateRevoked
+from contracts.issuer import Revocation, RevokeOwnedCertificates, VoidClaims
+from contracts.messages import Done
+from contracts.principal import system
+from contracts.subjects import Service
+from services.issuer import store
+from services.issuer.service import Issuer
+from services.issuer.store import Recorded
+from shared.clock import utc_now
+from shared.unit_of_work import UnitOfWork
+
+UNDELIVERED: Final = "undelivered"
+
+
+async def revoke(issuer: Issuer, command: RevokeOwnedCertificates, owner: Service) -> Done:
+    """Record revocations of an owner's certificates, all or none; those known change nothing.
+
+    Raises `NOT_FOUND` and `OWNED_ELSEWHERE`.
+    """
+    revocations = {item.fingerprint: item for item in reversed(command.revocations)}
+    async with issuer.runtime.unit_of_work(command) as work:
+        certificates = await store.lock(work.connection, revocations)
+        if len(certificates) < len(revocations):
+            raise CertwireError(ErrorCode.NOT_FOUND, "a certificate is unknown")
+        if any(certificate.owner_service != owner for certificate in certificates):
+            raise CertwireError(ErrorCode.OWNED_ELSEWHERE)
+        await _revoke(work, certificates, revocations)
+        return await work.answer(Done())
+
+
+async def void(issuer: Issuer, command: VoidClaims, owner: Service) -> Done:
+    """Refuse claims from now on, and revoke what was signed under them; repeats change nothing.
+
+    Raises `OWNED_ELSEWHERE` for a claim of another service.
+    """
+    actor, now = system(owner), utc_now()
+    async with issuer.runtime.unit_of_work(command) as work:
+        voided = await store.void(work.connection, command.claim_ids, owner)
+        if await store.has_foreign_claims(work.connection, command.claim_ids, owner):
+            raise CertwireError(ErrorCode.OWNED_ELSEWHERE)
+        for claim_id in voided:
+            claim = AuditObject(type="claim", id=str(claim_id), name="")
+            work.record(actor, "cert_void", claim)
+        undelivered = {
+            fingerprint: Revocation(
+                fingerprint=fingerprint,
+                reason=RevocationReason.UNSPECIFIED,
+                detail=UNDELIVERED,
+                revoked_at=now,
+                actor=actor,
+                request_id=command.call.request_id,
+            )
+            for fingerprint in voided.values()
+            if fingerprint is not None
+        }
+        certificates = await store.lock(work.connection, undelivered)
+        await _revoke(work, certificates, undelivered)
+        return await work.answer(Done())
+
+
+async def _revoke(
+    work: UnitOfWork, certificates: Iterable[Recorded], revocations: Mapping[str, Revocation]
+) -> None:
+    new = [certificate for certificate in certificates if not certificate.revoked]
+    if not new:
+        return
+    items = [revocations[certificate.fingerprint] for certificate in new]
+    await store.revoke(
+        work.connection,
+        [(item.fingerprint, item.revoked_at, item.reason, item.detail) for item in items],
+    )
+    for certificate, item in zip(new, items, strict=True):
+        work.record(
+            item.actor,
+            "cert_revoke",
+            AuditObject(type="certificate", id=certificate.fingerprint, name=certificate.subject),
+            detail={
+                "kind": certificate.kind,
+                "serial_hex": certificate.serial_hex,
+                "reason": item.reason,
+                "detail": item.detail,
+            },
+            event=_revoked(certificate, item),
+            request_id=item.request_id,
+        )
+
+
+def _revoked(certificate: Recorded, item: Revocation) -> CertificateRevoked:
+    return CertificateRevoked(
+        fingerprint=certificate.fingerprint,
+        serial_hex=certificate.serial_hex,
+        kind=CertificateKind(certificate.kind),
+        issuer=certificate.issuer,
+        subject=certificate.subject,
+        owner=certificate.owner_id,
+        revoked_at=item.revoked_at,
+        reason=item.reason,
+        detail=item.detail,
+    )
