@@ -123,17 +123,17 @@ class _Child:
 
     def last_words(self) -> str:
         """Return the last line of the log, for a person."""
+        if not self.log.exists():
+            return ""
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - 4096))
             lines = log.read().decode(errors="replace").split("\n")
         line = next((line for line in reversed(lines) if line.strip()), "")
-        if line.startswith("{"):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return line
-            return str(record.get("message") or line)
-        return line
+        try:
+            record = json.loads(line)
+            return ": ".join([record["message"], *record.get("missing", ())])
+        except (ValueError, TypeError, KeyError):  # not one of our own lines
+            return line
 
     def _start(self, now: float, inherited: Sequence[int]) -> None:
         self._started = now
@@ -222,7 +222,8 @@ class Supervisor:
                         raise HopelessError(message)
                 if time.monotonic() - told > PATIENCE_SECONDS:
                     told = time.monotonic()
-                    self._say(f"still waiting for {', '.join(c.part.name for c in missing)}")
+                    for child in missing:
+                        self._say(f"still waiting for {child.part.name} ({child.last_words()})")
 
     def keep_running(self, until: Callable[[], bool] = lambda: False) -> None:
         """Start whatever ends again, until a stop is asked for or `until` says so."""

@@ -77,6 +77,16 @@ def test_a_json_log_line_is_told_by_its_message(tmp_path: Path) -> None:
         stage.run_until(lambda: stage.heard("exit code 1: no database"))
 
 
+def test_what_is_waited_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PATIENCE_SECONDS", 0.5)
+    script = """print('{"message": "not ready", "missing": ["nats"]}', flush=True); """ + FOREVER
+    part = Part("service", python(script), is_ready=lambda _pid: stage.said != [])
+    stage = Stage(tmp_path, [part])
+    stage.supervisor.start()
+    stage.supervisor.stop()
+    assert stage.said == ["still waiting for service (not ready: nats)"]
+
+
 def test_a_stage_waits_until_the_former_is_ready(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     slow = Part(
