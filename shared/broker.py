@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
 import nats.errors
+from faststream.exceptions import IncorrectState
 from faststream.nats import NatsBroker
 from faststream.nats.message import NatsMessage
 from faststream.nats.security import NatsNKey
@@ -24,10 +25,11 @@ from prometheus_client import Histogram
 from pydantic import ValidationError
 
 from contracts.errors import CertwireError, ErrorCode, ErrorReply
-from contracts.messages import Command, Message
+from contracts.messages import Call, Command, Message
 from contracts.status import GetStatus
 from shared import telemetry
 from shared.idempotency import AnsweredBefore
+from shared.identifiers import uuid7
 from shared.settings import Settings
 
 LOG: Final = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ ERROR_HEADER: Final = "Certwire-Error"
 MOST_AT_ONCE: Final = 256
 """Commands that one process works on at the same time; the rest wait on the connection."""
 DRAIN_SECONDS: Final = 2.0
+BUS_UNAVAILABLE: Final = "the message bus is unavailable"
 
 COMMANDS: Final = Histogram(
     "certwire_command_seconds",
@@ -100,6 +103,11 @@ async def close(broker: NatsBroker) -> None:
     await broker.stop()
 
 
+def own_call(seconds: float = 10.0, request_id: str | None = None) -> Call:
+    """Return the circumstances of a command that a service sends by itself."""
+    return Call(request_id=request_id or str(uuid7()), deadline=time.time() + seconds)
+
+
 class Bus:
     """Commands out and in, over the connection of one broker."""
 
@@ -109,15 +117,25 @@ class Bus:
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
 
+    @property
+    def is_connected(self) -> bool:
+        """Return whether NATS is there now."""
+        try:
+            return self._broker.connection.is_connected
+        except IncorrectState:  # not yet, or no longer
+            return False
+
     async def request(self, command: Command[ReplyT], subject: str | None = None) -> ReplyT:
         """Send a command and return its reply, by its deadline.
 
-        Raises what the service raised, `UNAVAILABLE` where no service listens, and
+        Raises what the service raised, `UNAVAILABLE` where no service listens or NATS is away, and
         `OUTCOME_UNKNOWN` where no reply came.
         """
         timeout = command.call.deadline - time.time()
         if timeout <= 0:
             raise CertwireError(ErrorCode.OUTCOME_UNKNOWN)
+        if not self.is_connected:  # the client would send it after the reconnect, late or too late
+            raise CertwireError(ErrorCode.UNAVAILABLE, BUS_UNAVAILABLE)
         subject = subject or command.SUBJECT
         try:
             with telemetry.span(subject, SpanKind.CLIENT):
@@ -131,7 +149,7 @@ class Bus:
         except (nats.errors.TimeoutError, TimeoutError):
             raise CertwireError(ErrorCode.OUTCOME_UNKNOWN) from None
         except (nats.errors.Error, OSError) as error:
-            raise CertwireError(ErrorCode.UNAVAILABLE, "the message bus is unavailable") from error
+            raise CertwireError(ErrorCode.UNAVAILABLE, BUS_UNAVAILABLE) from error
         if message.headers and ERROR_HEADER in message.headers:
             raise CertwireError.from_reply(ErrorReply.model_validate_json(message.data))
         return command.REPLY.model_validate_json(message.data)  # type: ignore[return-value]  # REPLY is the class of ReplyT

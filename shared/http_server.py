@@ -18,21 +18,28 @@ class EmbeddedServer(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one. Raises OSError.
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that holds its port, and refuses connections until it is served.
 
-    The protocol is named: asyncio sets TCP_NODELAY only where it is IPPROTO_TCP.
+    Port 0 takes a free one. The protocol is named: asyncio sets TCP_NODELAY only where it is
+    IPPROTO_TCP. Raises OSError.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(2048)
     except OSError:
         listener.close()
         raise
     listener.setblocking(False)  # noqa: FBT003 - the standard library names it no other way
+    return listener
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that takes connections from now on. Raises OSError as `bind`."""
+    listener = bind(host, port)
+    listener.listen(2048)
     return listener
 
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import uvloop
 from faststream.nats import NatsBroker
@@ -34,7 +34,7 @@ from contracts.principal import ANONYMOUS, Credential, Principal, system
 from contracts.status import GetStatus, StatusReport, status_subject
 from contracts.subjects import Service
 from shared import VERSION, idempotency, outbox, telemetry
-from shared.broker import Bus, Handler, close, connect, nats_broker
+from shared.broker import Bus, Handler, close, connect, nats_broker, own_call
 from shared.clock import utc_now
 from shared.database import LOST, Database
 from shared.http_server import HttpServer, listen
@@ -106,7 +106,7 @@ class Runtime:
 
     def own_call(self, seconds: float = 10.0, request_id: str | None = None) -> Call:
         """Return the circumstances of a command that the service sends by itself."""
-        return Call(request_id=request_id or str(uuid7()), deadline=time.time() + seconds)
+        return own_call(seconds, request_id)
 
     async def record_refusal(self, command: Command[Any], error: CertwireError) -> None:
         """Record that a command was refused, as far as the caller's budget goes."""
@@ -315,7 +315,7 @@ async def _call(
 
 def _who(command: Command[Any]) -> Principal | Actor:
     """Return who sent the command, as far as it says."""
-    principal = getattr(command, "principal", None)
+    principal = getattr(command, "principal", None) or getattr(command, "actor", None)
     if isinstance(principal, Principal):
         return principal
     credential = getattr(command, "credential", None)
@@ -343,14 +343,22 @@ def operations_server(settings: Settings, status: Callable[[], Awaitable[Message
     return HttpServer(Starlette(routes=routes), listener)
 
 
-def run(build: Callable[[], Awaitable[Application]], service: Service, settings: Settings) -> None:
+class Program(Protocol):
+    """What `run` runs: an `Application`, or the gateway, which has no database."""
+
+    async def status(self) -> StatusReport: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+def run(build: Callable[[], Awaitable[Program]], service: Service, settings: Settings) -> None:
     """Run a service in this process until it is told to stop."""
     telemetry.set_up(service, settings)
     uvloop.run(_run(build, settings))
     telemetry.shut_down()
 
 
-async def _run(build: Callable[[], Awaitable[Application]], settings: Settings) -> None:
+async def _run(build: Callable[[], Awaitable[Program]], settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

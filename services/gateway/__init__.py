@@ -1,0 +1,1 @@
+"""The gateway: HTTP on one side, messages on the other. No database, no business rule."""

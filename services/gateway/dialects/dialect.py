@@ -1,0 +1,22 @@
+"""What a dialect is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.routing import BaseRoute
+
+from services.gateway.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """An HTTP API: the paths below `prefixes`, known and unknown, answer errors in its shape."""
+
+    name: str
+    prefixes: tuple[str, ...]
+    shape: Shape
+    routes: Sequence[BaseRoute]
+
+    def has(self, path: str) -> bool:
+        """Return whether the path belongs to it."""
+        return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self.prefixes)

@@ -1,0 +1,206 @@
+"""One HTTP request on its way to the services: who asks, under which id, and until when."""
+
+import hashlib
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.types import Scope
+
+from contracts.errors import CertwireError, ErrorCode
+from contracts.messages import Call, Command, IdempotencyKey, Message
+from contracts.principal import Credential, CredentialKind, Principal
+from services.gateway import json_body
+from services.gateway.credentials import Identities, Question, presented
+from services.gateway.peer import PEER, PeerCertificate
+from shared.broker import Bus
+from shared.identifiers import uuid7
+
+SCOPE: Final = "certwire"
+"""Where an ASGI scope has its exchange."""
+READ_HEADERS: Final = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"idempotency-key",
+        b"traceparent",
+        b"x-api-key",
+        b"x-request-id",
+    }
+)
+JSON_MEDIA_TYPE: Final = re.compile(rb"application/(?:[^\s;/]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
+"""As long as `contracts.messages.IdempotencyKey` takes it."""
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""RFC 9110 section 9.2.1: nothing to repeat."""
+
+Headers = dict[bytes, list[bytes]]
+ReplyT = TypeVar("ReplyT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The other side."""
+
+    bus: Bus
+    identities: Identities
+
+
+class Caller(NamedTuple):
+    """Who asks, and the circumstances of what they ask."""
+
+    principal: Principal
+    call: Call
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What the gateway knows of a request. `deadline` is in Unix seconds."""
+
+    request_id: str
+    method: str
+    path: str
+    headers: Headers
+    peer: PeerCertificate | None
+    source_address: str | None
+    deadline: float
+    services: Services | None = None
+    body: bytes = b""
+
+    @classmethod
+    def begin(cls, scope: Scope, services: Services | None, seconds: float) -> "Exchange":
+        """Begin to serve the request of an ASGI scope."""
+        headers: Headers = {}
+        for name, value in scope["headers"]:
+            if name in READ_HEADERS:
+                headers.setdefault(name, []).append(value)
+        client = scope.get("client")
+        return cls(
+            request_id=str(uuid7()),
+            method=scope["method"],
+            path=scope["path"],
+            headers=headers,
+            peer=scope["state"].get(PEER),
+            source_address=client[0] if client else None,
+            deadline=time.time() + seconds,
+            services=services,
+        )
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the header's first value."""
+        values = self.headers.get(name)
+        return values[0] if values else None
+
+    @property
+    def traceparent(self) -> str | None:
+        """Return the caller's trace context, where it is well-formed (W3C Trace Context 3.2)."""
+        value = self.header(b"traceparent")
+        return value.decode() if value and TRACEPARENT.fullmatch(value) else None
+
+    @property
+    def caller_request_id(self) -> str | None:
+        """Return the caller's own id of the request: for logs and traces alone."""
+        value = self.header(b"x-request-id")
+        return value[:128].decode("latin-1") if value else None
+
+    def json(self) -> Any:  # noqa: ANN401 - any JSON
+        """Return the body, or its bytes where it is no JSON. Raises `json.JSONDecodeError`."""
+        media_type = self.header(b"content-type")
+        if media_type is None or not JSON_MEDIA_TYPE.match(media_type):
+            return self.body
+        return json_body.parse(self.body)
+
+    def check_headers(self) -> None:
+        """Refuse an `Idempotency-Key` that cannot be kept. Raises RequestValidationError."""
+        keys = self.headers.get(b"idempotency-key", [])
+        if keys and not (len(keys) == 1 and IDEMPOTENCY_KEY.fullmatch(keys[0])):
+            raise invalid_header("Idempotency-Key", "1 to 255 visible ASCII characters, once")
+
+    async def caller(self, *kinds: CredentialKind) -> Caller:
+        """Return who asks, by the kinds of credential that a route accepts.
+
+        Raises `CREDENTIAL_MISSING`; `CREDENTIAL_REFUSED` for nobody's token, which asks for a new
+        one; `FORBIDDEN` for nobody's certificate, with which nothing can be asked.
+        """
+        credential = presented(self.headers, self.peer, kinds)
+        if credential is None:
+            raise CertwireError(ErrorCode.CREDENTIAL_MISSING)
+        principal = await self._resolve(credential)
+        by_certificate = credential.kind is CredentialKind.CERTIFICATE
+        if principal is None or (by_certificate and self._peer_has_expired()):
+            refused = ErrorCode.FORBIDDEN if by_certificate else ErrorCode.CREDENTIAL_REFUSED
+            raise CertwireError(refused)
+        return Caller(principal, self.call(credential.sha256))
+
+    async def certificate(self) -> Credential | None:
+        """Return the client certificate, unresolved, for the service that knows it itself.
+
+        Raises `CREDENTIAL_REFUSED` for one that ended since the handshake; the registry, which
+        knows it even less, records that.
+        """
+        if self.peer is None:
+            return None
+        if self._peer_has_expired():
+            with suppress(CertwireError):
+                await self._resolve(self.peer.credential)
+            raise CertwireError(ErrorCode.CREDENTIAL_REFUSED)
+        return self.peer.credential
+
+    def call(self, scope: str | None = None) -> Call:
+        """Return the circumstances of a command.
+
+        `scope` is the SHA-256 of the credential, or of the token on a public token endpoint: an
+        `Idempotency-Key` means something only together with it.
+        """
+        key = None if self.method in SAFE_METHODS else self.header(b"idempotency-key")
+        return Call(
+            request_id=self.request_id,
+            deadline=self.deadline,
+            traceparent=self.traceparent,
+            idempotency=self._idempotency(key, scope) if key and scope else None,
+            source_address=self.source_address,
+        )
+
+    async def request(self, command: Command[ReplyT]) -> ReplyT:
+        """Send a command and return its reply. Raises CertwireError."""
+        assert self.services is not None  # noqa: S101 - the public port has no such route
+        return await self.services.bus.request(command)
+
+    async def _resolve(self, credential: Credential) -> Principal | None:
+        assert self.services is not None  # noqa: S101 - the public port has no such route
+        question = Question(
+            credential=credential, request_id=self.request_id, source_address=self.source_address
+        )
+        return await self.services.identities.resolve(question, self.deadline)
+
+    def _peer_has_expired(self) -> bool:
+        return self.peer is not None and self.peer.has_expired()
+
+    def _idempotency(self, key: bytes, scope: str) -> IdempotencyKey:
+        request = hashlib.sha256(f"{self.method}\n{self.path}\n".encode())
+        request.update(self.body)
+        return IdempotencyKey(scope=scope, key=key.decode(), request=request.hexdigest())
+
+
+def invalid_header(name: str, message: str) -> RequestValidationError:
+    """Return the refusal of a header, as FastAPI would say it."""
+    return RequestValidationError(
+        [{"type": "value_error", "loc": ("header", name), "msg": message}]
+    )
+
+
+def exchange_of(request: Request) -> Exchange:
+    """Return the exchange that a request belongs to."""
+    exchange: Exchange = request.scope[SCOPE]
+    return exchange
+
+
+Current = Annotated[Exchange, Depends(exchange_of)]
+"""An endpoint's parameter: the exchange that it serves."""

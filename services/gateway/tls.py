@@ -1,0 +1,227 @@
+"""TLS of the gateway: whom it trusts and which certificate it shows, both kept fresh while it runs.
+
+TLS 1.3 only and no session tickets, for a resumed session would let in a client certificate that
+ended since. A client certificate is asked for, never required: of those presented only ours come
+through the handshake.
+"""
+
+import asyncio
+import logging
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from contracts.errors import CertwireError
+from contracts.issuer import GetPlatformCa, SignGatewayCertificate
+from services.gateway.settings import GatewaySettings
+from shared.broker import Bus, own_call
+from shared.clock import utc_now
+from shared.files import write_private
+from shared.identifiers import uuid7
+
+LOG: Final = logging.getLogger(__name__)
+
+REFRESH_SECONDS: Final = 10.0
+"""How soon a new issuing CA, or another certificate in the configured files, takes effect."""
+RETRY_SECONDS: Final = 0.25
+"""While nothing can be served yet."""
+RENEW_AT: Final = 2 / 3
+"""Of a certificate's lifetime, as for every other certificate of the platform."""
+
+
+def server_context() -> ssl.SSLContext:
+    """Return a context that lacks only trust and certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The server certificate in use."""
+
+    leaf: x509.Certificate
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> "Shown":
+        """Read the first certificate. Raises ValueError."""
+        return cls(x509.load_pem_x509_certificates(pem)[0])
+
+    def is_due(self, now: datetime, trusted: list[x509.Certificate]) -> bool:
+        """Return whether another one is needed: by age, or because none of `trusted` signed it."""
+        begins, ends = self.leaf.not_valid_before_utc, self.leaf.not_valid_after_utc
+        if now >= begins + (ends - begins) * RENEW_AT:
+            return True
+        return not any(_signed(issuer, self.leaf) for issuer in trusted)
+
+    def has_expired(self, now: datetime) -> bool:
+        """Return whether clients refuse it."""
+        return now >= self.leaf.not_valid_after_utc
+
+
+def _signed(issuer: x509.Certificate, leaf: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+class Tls:
+    """The context of the TLS port, with what it needs to be one."""
+
+    def __init__(self, settings: GatewaySettings, bus: Bus) -> None:
+        self.context: Final = server_context()
+        self.ready: Final = asyncio.Event()
+        """Set once there is trust and a certificate: from then on the port can be served."""
+        self._bus = bus
+        self._settings = settings
+        self._directory = settings.home / "gateway"
+        self._trust = ""
+        self._shown: Shown | None = None
+        self._loaded: tuple[int, ...] = ()
+        self._request = CertificateRequest.new()
+        self._problem = ""
+
+    def problems(self) -> list[str]:
+        """Return what keeps the port from serving."""
+        missing = []
+        if not self._trust:
+            missing.append("the platform's CA certificates")
+        if self._shown is None:
+            missing.append("a server certificate")
+        elif self._shown.has_expired(utc_now()):
+            missing.append("a server certificate that has not expired")
+        return missing
+
+    def warnings(self) -> list[str]:
+        """Return what went wrong last, and hinders nobody yet."""
+        return [self._problem] if self._problem else []
+
+    async def run(self) -> None:
+        """Begin with what an earlier process left, and keep everything fresh from then on."""
+        self._begin()
+        while True:
+            try:
+                await self.refresh()
+                self._note("")
+            except CertwireError as error:
+                self._note(error.detail or str(error.code))
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                self._note(str(error) or type(error).__name__)
+            await asyncio.sleep(REFRESH_SECONDS if self.ready.is_set() else RETRY_SECONDS)
+
+    async def refresh(self) -> None:
+        """Ask the issuer what is new. Raises CertwireError, OSError and ValueError."""
+        if self._settings.tls_certificate is not None:
+            self._load_configured()
+        platform = await self._bus.request(GetPlatformCa(call=own_call()))
+        if platform.ca_pem != self._trust:
+            self._adopt(platform.ca_pem)
+            self._keep(self._trust_file, platform.ca_pem)
+        if self._settings.tls_certificate is None:
+            await self._renew()
+
+    def _begin(self) -> None:
+        """Take trust and certificate from the files, where they are still good."""
+        try:
+            self._adopt(self._trust_file.read_text())
+            shown = Shown.from_pem(self._certificate_file.read_bytes())
+            if not shown.has_expired(utc_now()):
+                self._show(shown, self._certificate_file)
+        except (OSError, ValueError) as problem:
+            LOG.info("nothing to begin with", extra={"problem": str(problem)})
+
+    async def _renew(self) -> None:
+        """Have a new key signed, where the certificate is due. The same request until it is."""
+        trusted = x509.load_pem_x509_certificates(self._trust.encode())
+        if self._shown is not None and not self._shown.is_due(utc_now(), trusted):
+            return
+        signed = await self._bus.request(self._request.again())
+        pem = self._request.key_pem + signed.chain_pem.encode()
+        self._keep(self._certificate_file, pem)
+        self._show(Shown.from_pem(pem), self._certificate_file)
+        self._request = CertificateRequest.new()
+        LOG.info("new server certificate", extra={"not_after": str(signed.not_after)})
+
+    def _load_configured(self) -> None:
+        """Load the configured files, and again when they have changed."""
+        certificate, key = self._settings.tls_certificate, self._settings.tls_key
+        assert certificate is not None  # noqa: S101 - the settings have both or none
+        assert key is not None  # noqa: S101 - the settings have both or none
+        changed = (certificate.stat().st_mtime_ns, key.stat().st_mtime_ns)
+        if changed != self._loaded:
+            self._show(Shown.from_pem(certificate.read_bytes()), certificate, key)
+            self._loaded = changed
+
+    def _adopt(self, ca_pem: str) -> None:
+        """Trust these CAs from the next handshake on."""
+        self.context.load_verify_locations(cadata=ca_pem)
+        self._trust = ca_pem
+        self._announce()
+
+    def _show(self, shown: Shown, certificate: Path, key: Path | None = None) -> None:
+        """Show this certificate from the next handshake on."""
+        self.context.load_cert_chain(certificate, key)
+        self._shown = shown
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._trust and self._shown is not None:
+            self.ready.set()
+
+    def _keep(self, path: Path, content: str | bytes) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, content)
+
+    def _note(self, problem: str) -> None:
+        if problem and problem != self._problem:
+            LOG.warning("TLS is not fresh", extra={"problem": problem})
+        self._problem = problem
+
+    @property
+    def _trust_file(self) -> Path:
+        return self._directory / "ca.crt"
+
+    @property
+    def _certificate_file(self) -> Path:
+        """Key and chain in one file: there are both, and they fit, or there is neither."""
+        return self._directory / "server.pem"
+
+
+@dataclass(frozen=True)
+class CertificateRequest:
+    """A key, and what asks for its certificate: sent again it is still the same claim."""
+
+    key_pem: bytes
+    command: SignGatewayCertificate
+
+    @classmethod
+    def new(cls) -> "CertificateRequest":
+        """Make a key. The names in the certificate are the issuer's affair."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        csr = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, SHA256())
+        return cls(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            SignGatewayCertificate(
+                call=own_call(),
+                claim_id=uuid7(),
+                csr_pem=csr.public_bytes(Encoding.PEM).decode(),
+            ),
+        )
+
+    def again(self) -> SignGatewayCertificate:
+        """Return the command with a deadline of its own."""
+        return self.command.model_copy(update={"call": own_call()})
