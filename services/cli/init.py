@@ -8,20 +8,23 @@ by the next:
    superuser, whose secrets are handed out in the transaction that records them.
 3. `provision_streams`: the streams in NATS.
 
-With `CERTWIRE_POSTGRES_ADMIN_URL` Postgres is somebody else's and the secrets are printed; without
-it, it is the embedded one, and they are written to `$CERTWIRE_HOME/bootstrap/`.
+With `CERTWIRE_POSTGRES_ADMIN_URL` Postgres is somebody else's and the first secrets are printed;
+without it, it is the embedded one, and they are written to `$CERTWIRE_HOME/bootstrap/`.
 """
 
 import argparse
 import asyncio
-import secrets
-import sys
-from typing import Final
+from contextlib import AsyncExitStack
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from services.cli.errors import OK
+from services.cli.errors import OK, CliError
 from shared.files import write_private
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.registry.bootstrap import FirstSecrets
 
 SUPERUSER: Final = "postgres"
 """The role of the embedded cluster that may do everything; its password is a secret file."""
@@ -63,6 +66,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only make the secret files and the accounts that NATS starts with",
     )
+    parser.add_argument(
+        "--complete-onboarding",
+        action="store_true",
+        help="as `certwire onboarding complete`, at once",
+    )
+    parser.add_argument(
+        "--files",
+        action="store_true",
+        help="write the first secrets to $CERTWIRE_HOME/bootstrap rather than print them",
+    )
     parser.epilog = (
         "Safe to repeat: what exists stays as it is.\n\n"
         "With CERTWIRE_POSTGRES_ADMIN_URL, DATABASE_URL and NATS_URL it works on servers of your\n"
@@ -79,14 +92,17 @@ def run(arguments: argparse.Namespace) -> int:
     settings = InitSettings()
     prepare(settings)
     if not arguments.prepare:
-        asyncio.run(_initialise_with_streams(settings))
+        asyncio.run(_run(settings, arguments))
     return OK
 
 
-async def _initialise_with_streams(settings: InitSettings) -> None:
-    await initialise(settings)
+async def _run(settings: InitSettings, arguments: argparse.Namespace) -> None:
+    await initialise(
+        settings,
+        to_files=arguments.files or settings.embedded,
+        complete_onboarding=arguments.complete_onboarding,
+    )
     await provision_streams(settings)
-    print("initialised", file=sys.stderr)
 
 
 def prepare(settings: Settings) -> None:
@@ -105,12 +121,100 @@ def prepare(settings: Settings) -> None:
     nats.write_accounts(accounts, directory)
 
 
-async def initialise(settings: InitSettings) -> None:
-    """Do all that Postgres is needed for; it has to be running, NATS has not."""
+async def initialise(
+    settings: InitSettings, *, to_files: bool = True, complete_onboarding: bool = False
+) -> None:
+    """Do all that Postgres is needed for; it has to be running, NATS has not.
+
+    The first secrets go `to_files`, or to standard output. Raises `CliError` where Postgres's
+    administrator can't log in.
+    """
+    import asyncpg
+
+    from services.issuer.bootstrap import create_platform_ca
+    from services.issuer.settings import IssuerSettings
     from services.provisioning.postgres import migrate_all, provision_postgres
 
-    await provision_postgres(settings.admin_url, settings.secrets, settings.database)
+    try:
+        await provision_postgres(settings.admin_url, settings.secrets, settings.database)
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidPasswordError) as error:
+        raise CliError(
+            f"Postgres refuses its administrator ({error}): set CERTWIRE_POSTGRES_ADMIN_URL"
+        ) from error
     await migrate_all(settings)
+    await create_platform_ca(IssuerSettings())
+    await _create_first_users(settings, to_files, complete_onboarding)
+
+
+async def _create_first_users(
+    settings: InitSettings,
+    to_files: bool,  # noqa: FBT001 - handed on
+    complete_onboarding: bool,  # noqa: FBT001 - handed on
+) -> None:
+    """Make administrator and superuser, with registry and issuer in this process."""
+    from contracts.issuer import GetPlatformCa
+    from contracts.registry import CompleteOnboarding
+    from services.cli.local_bus import LocalBus
+    from services.issuer import app as issuer_app
+    from services.issuer.settings import IssuerSettings
+    from services.registry import app as registry_app
+    from services.registry.bootstrap import FirstSecrets, create_admin_and_superuser
+    from services.registry.settings import RegistrySettings
+    from shared.broker import own_call
+
+    def hand_out(secrets: FirstSecrets) -> None:
+        if to_files:
+            _write(settings, ca_pem, secrets)
+        else:
+            _print(ca_pem, secrets)
+
+    async with AsyncExitStack() as stack:
+        issuer = await issuer_app.build(IssuerSettings())
+        stack.push_async_callback(issuer.runtime.close)
+        bus = LocalBus(issuer)
+        ca_pem = (await bus.request(GetPlatformCa(call=own_call()))).ca_pem
+        registry = await registry_app.open_registry(RegistrySettings(), bus)
+        stack.push_async_callback(registry.runtime.close)
+        made = await create_admin_and_superuser(registry, hand_out)
+        if to_files and not made:
+            _refresh(settings)
+        if complete_onboarding:
+            command = CompleteOnboarding(call=own_call())
+            await LocalBus(registry_app.application(registry)).request(command)
+
+
+def _write(settings: InitSettings, ca_pem: str, secrets: "FirstSecrets") -> None:
+    from services.cli import bootstrap_files
+    from services.cli.bootstrap_clear import directory_of
+
+    directory = directory_of(settings.home)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    bootstrap_files.write_ca(directory, ca_pem)
+    bootstrap_files.write_admin(directory, secrets.admin.pkcs12, secrets.admin.password)
+    bootstrap_files.write_superuser(directory, secrets.username, secrets.password)
+    bootstrap_files.write_connections(directory, settings)
+
+
+def _print(ca_pem: str, secrets: "FirstSecrets") -> None:
+    from services.cli import bootstrap_files
+
+    admin = secrets.admin
+    print(
+        bootstrap_files.as_json(
+            ca_pem, admin.pkcs12, admin.password, secrets.username, secrets.password
+        ),
+        flush=True,
+    )
+
+
+def _refresh(settings: InitSettings) -> None:
+    """Write where the servers are now, as long as the directory has not been cleared."""
+    from services.cli import bootstrap_files
+    from services.cli.bootstrap_clear import directory_of
+
+    directory = directory_of(settings.home)
+    if directory.is_dir():
+        bootstrap_files.write_connections(directory, settings)
 
 
 async def provision_streams(settings: InitSettings) -> None:
@@ -134,7 +238,7 @@ def _new_secrets() -> dict[str, str]:
     from shared.secrets import new_key
 
     return {
-        f"postgres-{SUPERUSER}.password": secrets.token_urlsafe(32),
+        f"postgres-{SUPERUSER}.password": token_urlsafe(32),
         "kek": new_key(),
-        "root.passphrase": secrets.token_urlsafe(32),
+        "root.passphrase": token_urlsafe(32),
     }

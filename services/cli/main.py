@@ -44,9 +44,15 @@ COMMANDS: Final = (
     Command(("status",), "say how each part is", "services.cli.status"),
     Command(("ca", "list"), "list the platform's own certificates", "services.cli.ca_list"),
     Command(("ca", "show"), "print the platform's own certificates", "services.cli.ca_show"),
-    Command(("admin", "reset"), "make a new administrator's certificate", "services.cli.admin"),
-    Command(("onboarding", "complete"), "open the management API", "services.cli.onboarding"),
-    Command(("bootstrap", "clear"), "remove the secrets of the start", "services.cli.bootstrap"),
+    Command(
+        ("admin", "reset"), "make a new administrator's certificate", "services.cli.admin_reset"
+    ),
+    Command(
+        ("onboarding", "complete"), "open the management API", "services.cli.onboarding_complete"
+    ),
+    Command(
+        ("bootstrap", "clear"), "remove the secrets of the start", "services.cli.bootstrap_clear"
+    ),
     Command(("audit", "tail"), "follow the audit log", "services.cli.audit_tail"),
     Command(("events", "tail"), "follow the events", "services.cli.events_tail"),
 )

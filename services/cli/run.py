@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from pathlib import Path
 
 from contracts.subjects import Service
 from services.cli.errors import OK
@@ -9,7 +10,7 @@ from services.cli.errors import OK
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("service", choices=[str(service) for service in Service])
+    parser.add_argument("service", choices=[str(service) for service in installed()])
     parser.epilog = (
         "It works until it gets SIGTERM or SIGINT, and waits for whatever it needs.\n"
         "Where Postgres and NATS are: DATABASE_URL, NATS_URL; secrets: CERTWIRE_SECRETS_DIR.\n\n"
@@ -30,3 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     run_service(lambda: app.build(settings), service, settings)
     return OK
+
+
+def installed() -> list[Service]:
+    """Return the services that are part of this installation."""
+    packages = Path(__file__).parent.parent
+    return [service for service in Service if (packages / service / "app.py").is_file()]
