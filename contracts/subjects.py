@@ -64,9 +64,19 @@ def event(noun: str, verb: str) -> str:
     return f"certwire.events.{noun}.{verb}"
 
 
+def events_of(noun: str) -> str:
+    """Return the subjects of all events of a noun."""
+    return f"certwire.events.{noun}.*"
+
+
 def audit_record(service: Service, action: str) -> str:
     """Return the subject of an audit record."""
     return f"certwire.audit.{service}.{action}"
+
+
+def audit_records_of(service: Service) -> str:
+    """Return the subjects of a service's audit records."""
+    return f"certwire.audit.{service}.*"
 
 
 def inbound_wildcard(user: str) -> str:

@@ -75,6 +75,7 @@ OUTSIDER_API = {
 AUDIT_CONSUMER_API = {
     "$JS.API.CONSUMER.INFO.AUDIT.audit",
     "$JS.API.CONSUMER.MSG.NEXT.AUDIT.audit",
+    "$JS.API.CONSUMER.RESET.AUDIT.audit",
     "$JS.ACK.AUDIT.audit.1.1.1.1.1",
 }
 JETSTREAM = sorted(
@@ -96,7 +97,6 @@ JETSTREAM = sorted(
         "$JS.API.DIRECT.GET.AUDIT",
         "$JS.API.CONSUMER.CREATE.AUDIT.audit",
         "$JS.API.CONSUMER.DELETE.AUDIT.audit",
-        "$JS.API.CONSUMER.RESET.AUDIT.audit",
     }
 )
 ELSEWHERE = [

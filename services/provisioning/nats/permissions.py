@@ -27,6 +27,8 @@ from contracts.subjects import (
     EVENTS_STREAM,
     INBOUND_INSTANCE_STATUS,
     Service,
+    audit_records_of,
+    events_of,
     inbound_wildcard,
     inbox,
     service_wildcard,
@@ -133,8 +135,8 @@ def _bus(name: str, callers: dict[str, frozenset[str]]) -> Permissions:
 
 
 def _streams(service: Service) -> Permissions:
-    publish = {f"certwire.audit.{service}.>"}
-    publish |= {f"certwire.events.{noun}.*" for noun, by in EVENT_SOURCES.items() if service in by}
+    publish = {audit_records_of(service)}
+    publish |= {events_of(noun) for noun, by in EVENT_SOURCES.items() if service in by}
     publish |= {f"{API}.STREAM.INFO.{stream}" for stream in STREAMS}
     if service is Service.AUDIT:
         consumer = f"{AUDIT_STREAM}.{AUDIT_CONSUMER}"
@@ -142,6 +144,7 @@ def _streams(service: Service) -> Permissions:
             AUDIT_CHECKPOINT,
             f"{API}.CONSUMER.INFO.{consumer}",
             f"{API}.CONSUMER.MSG.NEXT.{consumer}",
+            f"{API}.CONSUMER.RESET.{consumer}",
             f"$JS.ACK.{consumer}.>",
         }
     return _sorted(publish, {f"{inbox(service)}.>"})

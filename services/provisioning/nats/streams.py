@@ -49,7 +49,7 @@ from services.provisioning.nats.permissions import PROVISION, Account, User
 SUBJECTS: Final = {EVENTS_STREAM: EVENTS_WILDCARD, AUDIT_STREAM: AUDIT_WILDCARD}
 KEPT_SECONDS: Final = 30 * 86400  # the architecture's 30 days
 DUPLICATE_WINDOW_SECONDS: Final = 120
-ACK_WAIT_SECONDS: Final = 30
+ACK_WAIT_SECONDS: Final = 5  # what a killed audit service had in hand comes again after it
 MAX_ACK_PENDING: Final = 5000
 RETRY_SECONDS: Final = 0.2
 
