@@ -1,0 +1,1 @@
+"""The audit service: keeps what the audit stream carries, once each, in order, verified."""

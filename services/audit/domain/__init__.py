@@ -1,0 +1,1 @@
+"""The audit service's rules, without input or output."""
