@@ -132,7 +132,7 @@ class Stack:
         ]
         init = Part(
             "init",
-            lambda: [_program(), "init"],
+            lambda: [_program(), "init", "--files", "--complete-onboarding"],
             environment=self._environment,
             once=True,
             again_after=frozenset(part.name for part in servers),
