@@ -6,11 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from contracts.messages import Message, Sha256Hex
 from contracts.principal import Principal
 
+_CANONICAL: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 GENESIS_HASH: Final = "0" * 64
 """`previous_hash` of a service's first record."""
 
@@ -23,6 +26,8 @@ class Outcome(StrEnum):
 
 class Actor(Message):
     """Who did it."""
+
+    model_config = ConfigDict(extra="allow")
 
     kind: str
     id: str
@@ -45,6 +50,8 @@ class Actor(Message):
 class AuditObject(Message):
     """What it was done to."""
 
+    model_config = ConfigDict(extra="allow")
+
     type: str
     id: str
     name: str
@@ -65,7 +72,7 @@ class AuditEntry(Message):
     action: str
     object: AuditObject
     outcome: Outcome
-    detail: dict[str, JsonValue] = {}
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
     request_id: str
 
 
@@ -95,9 +102,7 @@ def canonical_json(value: JsonValue) -> bytes:
     ValueError for fractions and for integers that a double cannot hold exactly.
     """
     _refuse_inexact(value)
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def _refuse_inexact(value: JsonValue) -> None:
@@ -105,7 +110,8 @@ def _refuse_inexact(value: JsonValue) -> None:
         for name, item in value.items():
             if not name.isascii():
                 raise ValueError("a canonical object name is ASCII")
-            _refuse_inexact(item)
+            if type(item) is not str:  # most are: spare the call
+                _refuse_inexact(item)
     elif isinstance(value, list):
         for item in value:
             _refuse_inexact(item)
@@ -125,3 +131,13 @@ def record_hash(record: dict[str, JsonValue]) -> str:
     """Return the SHA-256 in hex over the canonical JSON of the record without `hash`."""
     body = {name: value for name, value in record.items() if name != "hash"}
     return hashlib.sha256(canonical_json(body)).hexdigest()
+
+
+def canonical_record(record: dict[str, JsonValue]) -> tuple[str, str]:
+    """Return the canonical JSON of a record, and the hash that it should have.
+
+    Raises ValueError as `canonical_json` does.
+    """
+    text = canonical_json(record).decode()
+    body = {name: value for name, value in record.items() if name != "hash"}
+    return text, hashlib.sha256(_CANONICAL.encode(body).encode()).hexdigest()

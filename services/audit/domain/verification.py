@@ -16,7 +16,7 @@ from typing import Final
 
 from pydantic import JsonValue, ValidationError
 
-from contracts.audit import GENESIS_HASH, AuditRecord, canonical_json, record_hash
+from contracts.audit import GENESIS_HASH, AuditRecord, canonical_record
 from contracts.subjects import Service, audit_record
 
 SERVICES: Final = frozenset(Service)
@@ -94,7 +94,7 @@ def examine(arrival: Arrival) -> Genuine | Violation:
         record = AuditRecord.model_validate_json(arrival.payload, strict=True)
         if not isinstance(body, dict) or record.sequence < 1 or record.time.tzinfo is None:
             return Violation(arrival, Reason.MALFORMED)
-        text, own_hash = canonical_json(body).decode(), record_hash(body)
+        text, own_hash = canonical_record(body)
     except (ValidationError, ValueError, RecursionError):
         return Violation(arrival, Reason.MALFORMED)
     if record.service not in SERVICES or arrival.subject != audit_record(
