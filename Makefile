@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench fmt lock clean
+.PHONY: help up test check bench fmt schemas lock clean
 
 help: ## list the targets
 	@echo "make up      start Certwire here: Postgres, NATS and all services; Ctrl-C stops it"
@@ -12,6 +12,7 @@ help: ## list the targets
 	@echo "make check   format, lint, types, layers, dependencies, spelling, our own guards"
 	@echo "make bench   measure renewals beside OpenBao on this machine"
 	@echo "make fmt     format the code and mend what ruff can mend"
+	@echo "make schemas write the snapshots of events and audit records anew, if only additions changed"
 	@echo "make lock    write the lock files anew (ARGS='--upgrade' for newer versions)"
 	@echo "make clean   remove the environment and caches; data in .certwire stays"
 
@@ -37,6 +38,10 @@ fmt:
 	@tools/bootstrap.sh dev
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+schemas:
+	@tools/bootstrap.sh dev
+	@$(BIN)/python tools/schemas.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml \

@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
+from pydantic import ConfigDict
+
 from contracts.certificates import CertificateKind, RevocationReason
 from contracts.instance import InstanceStatus
 from contracts.messages import Message, SerialHex, Sha256Hex
@@ -11,7 +13,9 @@ from contracts.subjects import event
 
 
 class Event(Message):
-    """What happened; `ce_subject` names what it happened to."""
+    """What happened; `ce_subject` names what it happened to. Open: readers skip what is new."""
+
+    model_config = ConfigDict(extra="ignore")
 
     NOUN: ClassVar[str]
     VERB: ClassVar[str]

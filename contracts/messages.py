@@ -18,7 +18,11 @@ class Message(BaseModel):
     """Anything that crosses the bus: immutable, and closed to unknown fields."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # it may hold a secret, and errors are logged
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
     )
 
 

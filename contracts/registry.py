@@ -36,8 +36,8 @@ class ResolveCredentials(Command[ResolvedCredentials]):
 class TokenPair(Message):
     """Secrets that are shown once. Lifetimes: 15 minutes and 24 hours."""
 
-    access_token: str
-    refresh_token: str
+    access_token: str = Field(repr=False)
+    refresh_token: str = Field(repr=False)
     access_expires_at: datetime
 
 
@@ -63,7 +63,7 @@ class AdminBundle(Message):
     """A new administrator's certificate; the password is shown once and never stored."""
 
     pkcs12: bytes
-    password: str
+    password: str = Field(repr=False)
     serial_hex: str
     expires_at: datetime
 
