@@ -16,25 +16,37 @@ from shared.telemetry import trace_queries
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
+LOG: Final = logging.getLogger(__name__)
+
 _LOST_IN_WORK: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the last words of the server came between two statements
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     ConnectionError,
     TimeoutError,
 )
-LOG: Final = logging.getLogger(__name__)
-
 LOST: Final = (*_LOST_IN_WORK, OSError)
 """What asyncpg raises when the server is away, full, or going; any OSError while connecting."""
+BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
+"""The server gave up on us in favour of another transaction: nothing took effect."""
+UNSTORABLE: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+"""Text that Postgres cannot hold: U+0000."""
 
+LEND_SECONDS: Final = 5.0
+"""How long a caller waits for a free connection, or for a new one."""
+CLOSE_SECONDS: Final = 0.5
 SESSION: Final = {
     "timezone": "UTC",
     "statement_timeout": "15s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "30s",
     "application_name": "certwire",
+    # A host that vanished gives up its locks after 25 s rather than Linux's two hours.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
 }
 
 
@@ -73,9 +85,9 @@ class Database:
         return cls(pool, url)
 
     async def close(self) -> None:
-        """Close all connections; those in use get three seconds."""
+        """Close all connections; those in use get half a second."""
         try:
-            await asyncio.wait_for(self._pool.close(), 3)
+            await asyncio.wait_for(self._pool.close(), CLOSE_SECONDS)
         except TimeoutError:
             self._pool.terminate()
 
@@ -89,13 +101,13 @@ class Database:
         lent, and `INVALID_REQUEST` for text that cannot be stored.
         """
         try:
-            lent = await self._pool.acquire(timeout=5)
+            lent = await self._pool.acquire(timeout=LEND_SECONDS)
         except (*LOST, asyncpg.PostgresError) as error:
             raise _unavailable(error) from error
         try:
             yield lent
-        except LOST as error:
-            lent.terminate()  # whatever state it is in, nobody gets it after us
+        except _LOST_IN_WORK as error:
+            _discard(lent)
             raise _unavailable(error, lost) from error
         except BUSY as error:
             raise _unavailable(error) from error
@@ -125,18 +137,17 @@ class Database:
             await transaction.start()
             try:
                 yield connection
-            except LOST:
+            except _LOST_IN_WORK:
                 raise
             except BaseException:
                 try:
                     await transaction.rollback()
-                except LOST:
-                    connection.terminate()  # which rolls back as well
+                except _LOST_IN_WORK:
+                    _discard(connection)
                 raise
             try:
                 await transaction.commit()
-            except LOST as error:
-                connection.terminate()
+            except _LOST_IN_WORK as error:
                 raise _unavailable(error, ErrorCode.OUTCOME_UNKNOWN) from error
 
     async def dedicated(self) -> "asyncpg.Connection[asyncpg.Record]":
@@ -145,6 +156,12 @@ class Database:
         return await asyncpg.connect(
             self._url, server_settings={**SESSION, "search_path": schema}, timeout=5
         )
+
+
+def _discard(connection: Connection) -> None:
+    """Close the connection, whatever state it is in: nobody gets it after us."""
+    with suppress(asyncpg.InterfaceError):  # it is gone already
+        connection.terminate()
 
 
 def _unavailable(error: Exception, code: ErrorCode = ErrorCode.UNAVAILABLE) -> CertwireError:
