@@ -34,6 +34,7 @@ Server = Certwire | OpenBao
 WARM_UP = 64
 WARM_UP_CONNECTIONS = 16
 SEGMENT_LIMIT_SECONDS = 60.0
+SHARE_OF_ROUNDS = 0.8  # of the time allowed; the rest is for starting, checking and stopping
 SHOWN_ERRORS = 3
 
 
@@ -61,24 +62,17 @@ def _bench(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         directory = stack.enter_context(_temporary_directory(options.directory))
         servers: list[Server] = []
-        needed = WARM_UP + options.rounds * options.count * len(options.connections)
         if options.only != report.OPENBAO:
-            _say(f"starting Certwire and making {needed} instances …")
-            servers.append(
-                stack.enter_context(certwire(directory / "certwire", options.home, needed))
-            )
+            _say("starting Certwire …")
+            servers.append(stack.enter_context(certwire(directory / "certwire", options.home)))
         if options.only != report.CERTWIRE:
             _say("starting OpenBao …")
             servers.append(stack.enter_context(openbao(directory / "openbao")))
-        facts = _facts(options, directory, servers)
         bench = _Bench(servers)
-        for server in servers:
-            bench.measure(server, 0, WARM_UP_CONNECTIONS, WARM_UP)
+        bench.round(0, [WARM_UP_CONNECTIONS], WARM_UP)
         bench.segments.clear()
-        for round_number in range(1, options.rounds + 1):
-            for connections in options.connections:
-                for server in servers[:: 1 if round_number % 2 else -1]:
-                    bench.measure(server, round_number, connections, options.count)
+        rounds = _measure_rounds(bench, options)
+        facts = _facts(options, rounds, directory, servers)
         sys.stdout.write(report.text(bench.segments, facts) + "\n\n")
         found = bench.discrepancies()
         sys.stdout.writelines(f"{line}\n" for line in found)
@@ -86,6 +80,18 @@ def _bench(options: argparse.Namespace) -> int:
             content = {**report.json_report(bench.segments, facts), "discrepancies": found}
             options.json.write_text(json.dumps(content, indent=2) + "\n")
         return 1 if found or bench.errors else 0
+
+
+def _measure_rounds(bench: "_Bench", options: argparse.Namespace) -> int:
+    """Measure as many of the rounds as there is time for; return how many."""
+    start = time.monotonic()
+    for done in range(options.rounds):
+        spent = time.monotonic() - start
+        if done and spent * (done + 1) / done > options.limit_seconds * SHARE_OF_ROUNDS:
+            _say(f"time for {done} rounds only: --limit-seconds allows more")
+            return done
+        bench.round(done + 1, options.connections, options.count)
+    return int(options.rounds)
 
 
 class _Bench:
@@ -97,14 +103,21 @@ class _Bench:
         self.serials: dict[str, list[int]] = {server.name: [] for server in servers}
         self.errors = 0
 
-    def measure(self, server: Server, round_number: int, connections: int, count: int) -> None:
+    def round(self, number: int, levels: Sequence[int], count: int) -> None:
+        """One segment of each server at each number of connections; they take turns to begin."""
+        for server in self.servers:
+            server.prepare(count * len(levels))
+        for connections in levels:
+            for server in self.servers[:: 1 if number % 2 else -1]:
+                self._measure(server, number, connections, count)
+
+    def _measure(self, server: Server, round_number: int, connections: int, count: int) -> None:
         jobs = server.jobs(count)
         before = self._cpu()
         start = time.perf_counter()
         run = drive(("127.0.0.1", server.port), jobs, connections, SEGMENT_LIMIT_SECONDS)
         good = [sample for sample in run.samples if sample.ok]
-        certificates = len(self.serials[server.name]) + len(good)
-        settle_seconds = server.settle(certificates)
+        settle_seconds = server.settle()
         took = time.perf_counter() - start
         used = {name: difference(after, before[name]) for name, after in self._cpu().items()}
         bystanders = sum(sum(cpu.values()) for name, cpu in used.items() if name != server.name)
@@ -167,7 +180,7 @@ def _temporary_directory(parent: Path) -> Iterator[Path]:
 
 
 def _facts(
-    options: argparse.Namespace, directory: Path, servers: Sequence[Server]
+    options: argparse.Namespace, rounds: int, directory: Path, servers: Sequence[Server]
 ) -> dict[str, str]:
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -175,7 +188,7 @@ def _facts(
         "disk": _file_system(directory),
         "python": f"{platform.python_version()}, {ssl.OPENSSL_VERSION}",
         "servers": ", ".join(f"{server.name} {server.version}" for server in servers),
-        "load": f"{options.count} certificates a segment, {options.rounds} rounds in alternation",
+        "load": f"{options.count} certificates a segment, {rounds} rounds in alternation",
     }
 
 
@@ -192,7 +205,7 @@ def _file_system(directory: Path) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=_positive, default=5)
-    parser.add_argument("--count", type=_positive, default=500, help="certificates a segment")
+    parser.add_argument("--count", type=_positive, default=300, help="certificates a segment")
     parser.add_argument("--connections", type=_positive, nargs="+", default=[1, 16, 64])
     parser.add_argument("--only", choices=[report.CERTWIRE, report.OPENBAO])
     parser.add_argument("--home", type=Path, help="CERTWIRE_HOME of a stack that runs already")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from services.cli.ports import read_ports
 from services.embedded import free_port
 from tests.bench.json_client import JsonClient
 from tests.bench.keys import key_and_request
@@ -53,15 +54,19 @@ class Certwire:
     pid: int
     version: str
     issuer: x509.Certificate
-    instances: list[Instance]
+    maker: "InstanceMaker"
     ledger: Ledger
     name: str = field(default="certwire", init=False)
+    instances: list[Instance] = field(default_factory=list)
     used: list[str] = field(default_factory=list)
+
+    def prepare(self, count: int) -> None:
+        """Make as many instances as `jobs` will take."""
+        self.instances += self.maker.make(count)
+        self.settle()
 
     def jobs(self, count: int) -> list[Job]:
         """One renewal each of `count` instances that have not renewed yet."""
-        if len(self.instances) < count:
-            raise ServerError("too few instances were made")
         chosen = [self.instances.pop() for _ in range(count)]
         self.used += [instance.id for instance in chosen]
         return [self._job(instance) for instance in chosen]
@@ -81,12 +86,12 @@ class Certwire:
     def certificate_pem(self, body: bytes) -> str:
         return str(json.loads(body)["cert_pem"])
 
-    def settle(self, certificates: int) -> float:
-        """Wait until that many renewals are published and audited; return the seconds it took."""
+    def settle(self) -> float:
+        """Wait until events, audit records and revocations are through; return the seconds."""
         start = time.monotonic()
-        while not self.ledger.has(certificates):
+        while not self.ledger.settled():
             if time.monotonic() - start > SETTLE_LIMIT_SECONDS:
-                raise ServerError(f"events or audit records of {certificates} renewals are missing")
+                raise ServerError("events, audit records or revocations do not get through")
             time.sleep(SETTLE_POLL_SECONDS)
         return time.monotonic() - start
 
@@ -109,8 +114,8 @@ def part_of(argv: Sequence[str]) -> str:
 
 
 @contextmanager
-def certwire(directory: Path, home: Path | None, count: int) -> Iterator[Certwire]:
-    """A platform with `count` instances: a new one, or the one that runs in `home`."""
+def certwire(directory: Path, home: Path | None) -> Iterator[Certwire]:
+    """A new platform, or the one that runs in `home`."""
     directory.mkdir()
     directory.chmod(0o755)
     files = directory / "instances"
@@ -124,10 +129,9 @@ def certwire(directory: Path, home: Path | None, count: int) -> Iterator[Certwir
         bootstrap = home / "bootstrap"
         chain = x509.load_pem_x509_certificates((bootstrap / "ca.crt").read_bytes())
         maker = InstanceMaker(port, bootstrap, files)
-        instances = maker.make(count)
         ledger = stack.enter_context(Ledger.opened(bootstrap))
         version = importlib.metadata.version("certwire")
-        yield Certwire(port, pid, version, chain[-1], instances, ledger)
+        yield Certwire(port, pid, version, chain[-1], maker, ledger)
 
 
 class InstanceMaker:
@@ -140,11 +144,13 @@ class InstanceMaker:
         self.context.load_cert_chain(bootstrap / "admin.crt", bootstrap / "admin.key")
         self.run_name = secrets.token_hex(4)
         self.first_address = random.SystemRandom().randrange(VPN_ADDRESSES)
+        self.made = 0
 
     def make(self, count: int) -> list[Instance]:
+        first, self.made = self.made, self.made + count
+        shares = [range(first + maker, self.made, MAKERS) for maker in range(MAKERS)]
         with ThreadPoolExecutor(MAKERS) as pool:
-            shares = pool.map(lambda maker: self._share(range(maker, count, MAKERS)), range(MAKERS))
-            return [instance for share in shares for instance in share]
+            return [instance for made in pool.map(self._share, shares) for instance in made]
 
     def _share(self, numbers: range) -> list[Instance]:
         with JsonClient(self.port, self.context) as client:
@@ -197,8 +203,12 @@ def _new_platform(home: Path, log: Path) -> Iterator[tuple[int, int]]:
 
 
 def _running_platform(home: Path) -> tuple[int, int]:
-    """TLS port and runner of a platform that runs already."""
-    raise ServerError(f"{home}: not yet")
+    """TLS port and runner of the platform that runs in this home."""
+    ports = read_ports(home)
+    try:
+        return ports["https"], int((home / "run" / "up.lock").read_text())
+    except (KeyError, OSError, ValueError) as error:
+        raise ServerError(f"`certwire up` does not run in {home}") from error
 
 
 def _ready(http_port: int) -> bool:

@@ -23,20 +23,41 @@ from contracts.subjects import AUDIT_STREAM, EVENTS_STREAM, Service, audit_recor
 EVENT_SUBJECT = CertificateRenewed.nats_subject()
 RECORD_SUBJECT = audit_record(Service.INSTANCE, str(RenewCertificate.ACTION))
 MESSAGE_TIMEOUT_SECONDS = 10
+MIRROR_LAG_SECONDS = 1
 
-# Each answers: of these serials (hex), or instances, how often which.
-CERTIFICATES = "SELECT serial_hex FROM issuer.certificate WHERE serial_hex = ANY($1::text[])"
-INVENTORY = """
-SELECT serial_hex FROM instance.certificate WHERE instance_id = ANY($1::uuid[])
+# All that these instances renewed, however often.
+CERTIFICATES = """
+SELECT serial_hex FROM issuer.certificate
+WHERE owner_service = 'instance' AND owner_id = ANY($1::text[]) AND renews IS NOT NULL
 """
+# Their current certificates.
+INVENTORY = """
+SELECT serial_hex FROM instance.certificate
+WHERE instance_id = ANY($1::uuid[]) AND revoked_at IS NULL
+"""
+# Their renewals, as the audit service keeps them.
 RECORDS = """
-SELECT record ->> 'object_id' FROM audit.record
-WHERE service = 'instance' AND action = $2 AND outcome = $3 AND object_id = ANY($1::text[])
+SELECT record::jsonb -> 'object' ->> 'name' FROM audit.record
+WHERE service = 'instance' AND action = $2 AND outcome = $3 AND actor_id = ANY($1::text[])
+"""
+# Whether nothing is left to do: all revocations told, all records published, kept and verified.
+SETTLED = """
+SELECT NOT EXISTS (
+        SELECT FROM instance.certificate WHERE revoked_at IS NOT NULL AND NOT revocation_told
+    )
+    AND NOT EXISTS (SELECT FROM issuer.outbox WHERE sequence IS NULL)
+    AND NOT EXISTS (SELECT FROM instance.outbox WHERE sequence IS NULL)
+    AND (SELECT published = sequence FROM issuer.relay)
+    AND (SELECT published = sequence FROM instance.relay)
+    AND (SELECT sequence FROM issuer.relay)
+        = (SELECT coalesce(max(sequence), 0) FROM audit.record WHERE service = 'issuer')
+    AND (SELECT sequence FROM instance.relay)
+        = (SELECT coalesce(max(sequence), 0) FROM audit.record WHERE service = 'instance')
 """
 
 
 class Ledger:
-    """Open connections to one platform; `has` and `discrepancies` compare it with its clients."""
+    """Open connections to one platform, to compare it with what its clients saw."""
 
     def __init__(
         self, runner: asyncio.Runner, database: "asyncpg.Connection[asyncpg.Record]", client: Client
@@ -45,7 +66,6 @@ class Ledger:
         self._database = database
         self._client = client
         self._streams = client.jetstream()
-        self._at_start = runner.run(self._published())
 
     @classmethod
     @contextmanager
@@ -59,7 +79,7 @@ class Ledger:
                 nats.connect(
                     operator["url"],
                     nkeys_seed=str(bootstrap / operator["nkey"]),
-                    inbox_prefix=operator["inbox_prefix"],
+                    inbox_prefix=operator["inbox_prefix"].encode(),
                 )
             )
             try:
@@ -68,20 +88,13 @@ class Ledger:
                 runner.run(client.close())
                 runner.run(database.close())
 
-    def has(self, renewals: int) -> bool:
-        """Whether that many renewals since `opened` are published as events and audit records."""
-        now = self._runner.run(self._published())
-        return all(n - before >= renewals for n, before in zip(now, self._at_start, strict=True))
+    def settled(self) -> bool:
+        """Whether all that follows from earlier requests is done."""
+        return bool(self._runner.run(self._database.fetchval(SETTLED)))
 
     def discrepancies(self, serials: Sequence[int], instance_ids: Sequence[str]) -> list[str]:
-        """Where the record differs from one renewal of each instance with these serials."""
+        """Where the record differs from one renewal by each instance, with these serials."""
         return self._runner.run(self._discrepancies(serials, instance_ids))
-
-    async def _published(self) -> tuple[int, int]:
-        return (
-            await self._count(EVENTS_STREAM, EVENT_SUBJECT),
-            await self._count(AUDIT_STREAM, RECORD_SUBJECT),
-        )
 
     async def _count(self, stream: str, subject: str) -> int:
         info = await self._streams.stream_info(stream, subjects_filter=subject)
@@ -99,26 +112,29 @@ class Ledger:
             await subscription.unsubscribe()
 
     async def _discrepancies(self, serials: Sequence[int], ids: Sequence[str]) -> list[str]:
+        await asyncio.sleep(MIRROR_LAG_SECONDS)
         ours = set(ids)
         expected = [f"{serial:x}" for serial in serials]
         events = await self._messages(EVENTS_STREAM, EVENT_SUBJECT)
         records = await self._messages(AUDIT_STREAM, RECORD_SUBJECT)
         action = RenewCertificate.ACTION
         stored = await self._database.fetch(RECORDS, ids, action, Outcome.SUCCESS)
-        certificates = await self._database.fetch(CERTIFICATES, expected)
+        certificates = await self._database.fetch(CERTIFICATES, ids)
+        inventory = await self._database.fetch(INVENTORY, ids)
         found = [
-            compare("certificate row", expected, [row[0] for row in certificates]),
+            compare("certificate of the issuer", expected, [row[0] for row in certificates]),
+            compare("current certificate", expected, [row[0] for row in inventory]),
             compare("event", expected, [e["serial_hex"] for e in events if e["owner"] in ours]),
             compare(
                 "audit record on the stream",
-                ids,
+                expected,
                 [
-                    record["object"]["id"]
+                    record["object"]["name"]
                     for record in records
-                    if record["outcome"] == Outcome.SUCCESS and record["object"]["id"] in ours
+                    if record["outcome"] == Outcome.SUCCESS and record["actor"]["id"] in ours
                 ],
             ),
-            compare("audit record in the audit service", ids, [row[0] for row in stored]),
+            compare("audit record in the audit service", expected, [row[0] for row in stored]),
         ]
         return [line for line in found if line]
 

@@ -70,9 +70,11 @@ class OpenBao:
     def certificate_pem(self, body: bytes) -> str:
         return str(json.loads(body)["data"]["certificate"])
 
-    def settle(self, certificates: int) -> float:
-        """Everything is written before the reply."""
-        del certificates
+    def prepare(self, count: int) -> None:
+        """Nothing is needed."""
+
+    def settle(self) -> float:
+        """Return the seconds to wait: none, everything is written before the reply."""
         return 0.0
 
     def cpu(self) -> CpuTimes:
