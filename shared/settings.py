@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -47,3 +47,14 @@ class Settings(BaseSettings):
     def secret(self, name: str) -> str:
         """Return the secret in the file `name`. Raises FileNotFoundError."""
         return (self.secrets / name).read_text().strip()
+
+
+class SealingSettings(Settings):
+    """Settings of a service that keeps secrets sealed in its database."""
+
+    kek: SecretStr | None = None
+    """Key-encryption keys in base64, one a line, the current one first; else the file `kek`."""
+
+    def key_encryption_keys(self) -> str:
+        """Return the keys from the environment or from their file. Raises FileNotFoundError."""
+        return self.secret("kek") if self.kek is None else self.kek.get_secret_value()

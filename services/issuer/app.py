@@ -40,18 +40,23 @@ HANDLERS: dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]] = {
 }
 
 
-async def build(settings: IssuerSettings) -> Application:
-    """Put the service together."""
+async def open_issuer(settings: IssuerSettings) -> Issuer:
+    """Return the issuer, its CAs not loaded yet."""
     runtime = await Runtime.open(Service.ISSUER, settings)
     authorities = Authorities(settings, runtime.database)
     issuance = GroupCommit("issue", runtime.database, store.issue)
-    issuer = Issuer(runtime, settings, authorities, issuance)
+    return Issuer(runtime, settings, authorities, issuance)
+
+
+async def build(settings: IssuerSettings) -> Application:
+    """Put the service together."""
+    issuer = await open_issuer(settings)
     return Application(
-        runtime,
+        issuer.runtime,
         bind(HANDLERS, issuer),
         direct=frozenset({SignInstanceCertificate}),
-        prepare=authorities.load,
-        background=(authorities.follow,),
-        problems=authorities.problems,
+        prepare=issuer.authorities.load,
+        background=(issuer.authorities.follow,),
+        problems=issuer.authorities.problems,
         warnings=issuer.warnings,
     )

@@ -85,7 +85,7 @@ class Authorities:
 
     def _open(self, ca: Ca) -> Authority:
         try:
-            sealer = Sealer.from_text(self._settings.key_encryption_keys)
+            sealer = Sealer.from_text(self._settings.key_encryption_keys())
             key = keys.from_der(sealer.open(ca.sealed_key or b"", store.key_row(ca.id)))
             certificate = x509.load_der_x509_certificate(ca.certificate)
             return Authority.open(

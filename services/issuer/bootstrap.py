@@ -37,7 +37,6 @@ from shared.secrets import Sealer
 from shared.x509 import public_key_der
 
 OPERATOR: Final = Principal(kind=PrincipalKind.OPERATOR, id="init", name="certwire init")
-_LOCK_KEY: Final = 0x6361  # "ca"
 
 
 class RootKeyError(Exception):
@@ -49,11 +48,11 @@ async def create_platform_ca(settings: IssuerSettings) -> None:
 
     Raises `RootKeyError`, and FileNotFoundError for a missing key-encryption key or passphrase.
     """
-    sealer = Sealer.from_text(settings.key_encryption_keys)
+    sealer = Sealer.from_text(settings.key_encryption_keys())
     database = await Database.open(settings, Service.ISSUER)
     try:
         async with database.transaction() as connection:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_KEY)
+            await store.lock_creation(connection)
             active = [ca for ca in await store.platform_cas(connection) if ca.state == ACTIVE]
             root = next((ca for ca in active if ca.kind == PLATFORM_ROOT), None)
             if root is None or len(active) == 1:

@@ -1,30 +1,39 @@
 """What the issuer reads from the environment."""
 
 from functools import cached_property
+from typing import Final
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
 from services.issuer.domain.identities import TRUST_DOMAIN, host_name
 from services.issuer.keys import KeyAlgorithm
-from shared.settings import Settings
+from shared.settings import SealingSettings
+
+PLATFORM_NAME_BYTES: Final = 48
+"""A common name has at most 64 (RFC 5280 appendix A, ub-common-name): room for ` Issuing CA`."""
 
 
-class IssuerSettings(Settings):
+class IssuerSettings(SealingSettings):
     """The issuer's own settings."""
 
     public_url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/?#\s]+/?$")
     """Where CRLs, CA certificates and OCSP are served: it stands in every certificate."""
     trust_domain: str = Field(default="certwire.internal", pattern=rf"^{TRUST_DOMAIN.pattern}$")
     """The SPIFFE trust domain of instances, agents and the administrator."""
-    platform_name: str = Field(default="Certwire", min_length=1, max_length=48)
+    platform_name: str = Field(default="Certwire", min_length=1)
     """Stands in the names of the platform's CAs."""
     ca_key_algorithm: KeyAlgorithm = KeyAlgorithm.P256
     """Of the platform's CAs, when they are made."""
     gateway_names: str = "localhost,127.0.0.1,::1"
     """DNS names and IP addresses of the gateway, beside the host of `public_url`."""
-    kek: SecretStr | None = None
-    """Key-encryption keys in base64, the current one first; else they are in the file `kek`."""
+
+    @field_validator("platform_name")
+    @classmethod
+    def _fits_into_a_common_name(cls, value: str) -> str:
+        if len(value.encode()) > PLATFORM_NAME_BYTES or not value.isprintable():
+            raise ValueError(f"at most {PLATFORM_NAME_BYTES} bytes, all printable")
+        return value
 
     @field_validator("gateway_names")
     @classmethod
@@ -38,11 +47,6 @@ class IssuerSettings(Settings):
         """Return the names of the gateway's certificate, each once."""
         host = urlsplit(self.public_url).hostname or ""
         return tuple(dict.fromkeys([*_split(self.gateway_names), host]))
-
-    @property
-    def key_encryption_keys(self) -> str:
-        """Return the key-encryption keys in base64. Raises FileNotFoundError."""
-        return self.secret("kek") if self.kek is None else self.kek.get_secret_value()
 
 
 def _split(names: str) -> list[str]:

@@ -47,6 +47,7 @@ SELECT id, name, slug, kind, state, parent_id, subject, certificate, fingerprint
     not_after, sealed_key
 FROM ca WHERE kind IN ('platform_root', 'platform_issuing') ORDER BY kind DESC, id
 """
+_LOCK_CREATION: Final = "SELECT pg_advisory_xact_lock(hashtext('issuer.ca'))"
 _NEXT_CA_ID: Final = "SELECT nextval(pg_get_serial_sequence('ca', 'id'))"
 _INSERT_CA: Final = """
 INSERT INTO ca (id, name, slug, kind, state, parent_id, subject, certificate, fingerprint,
@@ -58,6 +59,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 async def platform_cas(connection: Connection) -> list[Ca]:
     """Return the platform's CAs, retired ones included: the root first, then by age."""
     return [Ca(*row) for row in await connection.fetch(_PLATFORM_CAS)]
+
+
+async def lock_creation(connection: Connection) -> None:
+    """Let nobody else make a CA of the platform until the transaction ends."""
+    await connection.execute(_LOCK_CREATION)
 
 
 async def next_ca_id(connection: Connection) -> int:
