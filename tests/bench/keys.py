@@ -41,25 +41,57 @@ def key_and_request(instance_id: str) -> KeyAndRequest:
     )
 
 
-def server_certificate_and_key() -> tuple[bytes, bytes]:
-    """A P-256 certificate for 127.0.0.1 and its key, both PEM; self-signed, so also its own CA."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = dt.datetime.now(dt.UTC)
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+def server_chain_and_key() -> tuple[bytes, bytes]:
+    """A certificate for localhost and its CA, as long a chain as Certwire's; and its key. PEM."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = _name("Bench Server CA")
+    ca = (
+        _certificate(ca_name, ca_key.public_key(), ca_name, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_CA_KEY_USAGE, critical=True)
+        .sign(ca_key, hashes.SHA256())
     )
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(_name("localhost"))
-        .issuer_name(_name("localhost"))
-        .public_key(key.public_key())
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    leaf = (
+        _certificate(_name("localhost"), key.public_key(), ca_name, ca_key.public_key())
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    chain = leaf.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM)
+    return chain, _private_pem(key)
+
+
+_CA_KEY_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def _certificate(
+    subject: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePublicKey,
+) -> x509.CertificateBuilder:
+    """What both have; the key identifiers are for OpenSSL's strict checks."""
+    now = dt.datetime.now(dt.UTC)
+    subject_id = x509.SubjectKeyIdentifier.from_public_key(public_key)
+    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)
+    return (
+        x509.CertificateBuilder(issuer, subject, public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(minutes=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
+        .add_extension(subject_id, critical=False)
+        .add_extension(issuer_id, critical=False)
     )
-    return certificate.public_bytes(Encoding.PEM), _private_pem(key)
 
 
 def check_certificate(

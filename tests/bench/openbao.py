@@ -18,7 +18,7 @@ from cryptography import x509
 
 from services.embedded import free_port
 from tests.bench.json_client import JsonClient
-from tests.bench.keys import key_and_request, server_certificate_and_key
+from tests.bench.keys import key_and_request, server_chain_and_key
 from tests.bench.load import Job, client_context, http_request
 from tests.bench.processes import CpuTimes, cpu_of_tree
 from tests.bench.servers import ServerError, log_tail, running
@@ -101,8 +101,8 @@ def openbao(directory: Path) -> Iterator[OpenBao]:
     port, cluster_port = free_port(), free_port()
     audit_log = directory / "audit.log"
     certificate, key = directory / "server.crt", directory / "server.key"
-    certificate_pem, key_pem = server_certificate_and_key()
-    certificate.write_bytes(certificate_pem)
+    chain_pem, key_pem = server_chain_and_key()
+    certificate.write_bytes(chain_pem)
     key.write_bytes(key_pem)
     listener = {
         "address": f"127.0.0.1:{port}",

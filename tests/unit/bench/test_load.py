@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.keys import key_and_request, server_certificate_and_key
+from tests.bench.keys import key_and_request, server_chain_and_key
 from tests.bench.load import Job, TooSlowError, client_context, drive, http_request
 
 LIMIT_SECONDS = 20.0
@@ -43,7 +43,7 @@ class Server(socketserver.ThreadingTCPServer):
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     file: Path = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(b"".join(server_certificate_and_key()))
+    file.write_bytes(b"".join(server_chain_and_key()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     with Server(context) as server:
