@@ -87,7 +87,8 @@ class Database:
     async def close(self) -> None:
         """Close all connections; those in use get half a second."""
         try:
-            await asyncio.wait_for(self._pool.close(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 

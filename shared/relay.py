@@ -128,7 +128,8 @@ class Relay:
                 moved = await self._step(connection)
                 if not moved:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._backlog.nudged.wait(), IDLE_SECONDS)
+                        async with asyncio.timeout(IDLE_SECONDS):
+                            await self._backlog.nudged.wait()
         finally:
             connection.terminate()
 

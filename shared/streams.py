@@ -74,7 +74,8 @@ class StreamPublisher:
                         Header.EXPECTED_STREAM.value: message.stream,
                     },
                 )
-            await asyncio.wait_for(self._done, ACK_TIMEOUT_SECONDS)
+            async with asyncio.timeout(ACK_TIMEOUT_SECONDS):
+                await self._done
         except (TimeoutError, NatsError, OSError) as error:
             raise PublishError(f"{len(self._open)} messages were not acknowledged") from error
         finally:

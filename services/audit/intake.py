@@ -65,7 +65,8 @@ class Intake:
             await self._ask()
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):
+                    await self._arrived.wait()
             except TimeoutError:
                 return []
             await asyncio.sleep(LINGER_SECONDS)

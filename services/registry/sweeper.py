@@ -23,7 +23,8 @@ async def tell_issuer(registry: Registry) -> None:
         registry.to_tell.clear()
         await sweep(registry)
         with suppress(TimeoutError):
-            await asyncio.wait_for(registry.to_tell.wait(), SWEEP_SECONDS)
+            async with asyncio.timeout(SWEEP_SECONDS):
+                await registry.to_tell.wait()
 
 
 async def sweep(registry: Registry) -> None:
