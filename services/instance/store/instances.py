@@ -202,7 +202,7 @@ async def spend_tokens(connection: Connection, instance_id: UUID) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What a bootstrap is decided by: the instance's row (locked) and the token's."""
+    """What a bootstrap is decided by: the instance's row, locked, and the token's."""
 
     name: str
     status: InstanceStatus
@@ -213,27 +213,30 @@ class Bootstrap:
 
 
 async def bootstrap(connection: Connection, instance_id: UUID, token_hash: str) -> Bootstrap | None:
-    """Return the instance, locked, with the state of the token; None where there is none."""
-    row = await connection.fetchrow(
-        """
-        SELECT i.name, i.status, i.wg_public_key, i.current_fingerprint,
-            t.hash IS NOT NULL AND t.spent_at IS NULL AND t.expires_at > now() AS token_open,
-            t.claim_id IS NOT NULL AS token_claimed
-        FROM instance i LEFT JOIN bootstrap_token t ON t.hash = $2 AND t.instance_id = i.id
-        WHERE i.id = $1 FOR UPDATE OF i
-        """,
+    """Return the instance, locked, with the state of the token; None where there is none.
+
+    Two statements: the second sees what was committed while the first waited for the lock.
+    """
+    instance = await connection.fetchrow(
+        "SELECT name, status, wg_public_key, current_fingerprint FROM instance WHERE id = $1"
+        " FOR UPDATE",
         instance_id,
-        token_hash,
     )
-    if row is None:
+    token = await connection.fetchrow(
+        "SELECT spent_at IS NULL AND expires_at > now() AS open, claim_id IS NOT NULL AS claimed"
+        " FROM bootstrap_token WHERE hash = $1 AND instance_id = $2",
+        token_hash,
+        instance_id,
+    )
+    if instance is None:
         return None
     return Bootstrap(
-        row["name"],
-        InstanceStatus(row["status"]),
-        row["wg_public_key"],
-        row["current_fingerprint"],
-        row["token_open"],
-        row["token_claimed"],
+        instance["name"],
+        InstanceStatus(instance["status"]),
+        instance["wg_public_key"],
+        instance["current_fingerprint"],
+        token_open=token is not None and token["open"],
+        token_claimed=token is not None and token["claimed"],
     )
 
 
