@@ -28,6 +28,7 @@ PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 SOCKET_PATH_BYTES: Final = 107  # sun_path of unix(7) without its closing NUL
 SOCKET_NAME: Final = "/.s.PGSQL.65535"  # the longest name that Postgres gives a socket
 PORTS: Final = range(20_000, 32_000)  # below what Linux and macOS hand out to outgoing connections
+CLAIMS: Final = 200  # one file descriptor each; tests take ports by the hundred
 OLDEST_POSTGRES: Final = 17  # the first with the builtin locale provider
 SYSTEM_STATE: Final = Path("/var/lib/certwire")  # where Postgres may go when root's home is closed
 
@@ -42,6 +43,9 @@ CLUSTER_SETTINGS: Final = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u ",
 }
+
+
+_claims: dict[int, socket.socket] = {}
 
 
 class UnavailableError(Exception):
@@ -62,10 +66,30 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
+def claim_port(port: int) -> bool:
+    """Return whether the port is free and ours to use, as long as this process lives.
+
+    A name in Linux's abstract socket namespace is the claim: it is gone with its process, and holds
+    while a server that is about to listen, or to come back, does not. Elsewhere first come, first
+    served.
+    """
+    if sys.platform == "linux" and port not in _claims:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0certwire-port-{port}")
+        except OSError:
+            claim.close()
+            return False
+        _claims[port] = claim
+        if len(_claims) > CLAIMS:
+            _claims.pop(next(iter(_claims))).close()
+    return port_is_free(port)
+
+
 def free_port() -> int:
-    """Return a port of loopback that no server listens on and no client is given by chance."""
-    candidates = random.SystemRandom().sample(PORTS, 100)
-    return next(port for port in candidates if port_is_free(port))
+    """Return a port of loopback that nobody else gets, by us or by chance."""
+    candidates = random.SystemRandom().sample(PORTS, 1000)
+    return next(port for port in candidates if port not in _claims and claim_port(port))
 
 
 def answers(port: int, greeting: bytes = b"") -> bool:

@@ -32,6 +32,7 @@ from services.cli.supervisor import HopelessError, Part, Supervisor
 from services.embedded import (
     EmbeddedNats,
     EmbeddedPostgres,
+    claim_port,
     free_port,
     port_is_free,
 )
@@ -290,7 +291,7 @@ def _wanted(variable: str, port: int | None) -> int:
 def _same(former: Mapping[str, int], name: str) -> int:
     """Return the port of last time where it is still free, else a free one."""
     port = former.get(name)
-    return port if port and port_is_free(port) else free_port()
+    return port if port and claim_port(port) else free_port()
 
 
 def _is_left_to_us(home: Path, variables: tuple[str, ...]) -> bool:

@@ -257,6 +257,14 @@ def test_a_released_watch_signals_nobody() -> None:
         child.kill()
 
 
+def test_a_port_is_given_to_one_process_only() -> None:
+    port = free_port()
+    script = f"from services.embedded import claim_port; print(claim_port({port}))"
+    ask = [sys.executable, "-c", script]
+    answer = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert answer.strip() == str(sys.platform != "linux")
+
+
 def test_a_port_in_use_is_not_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert not port_is_free(server.getsockname()[1])
