@@ -32,11 +32,12 @@ async def cli_broker(settings: Settings) -> AsyncIterator[NatsBroker]:
     """Lend a connection to the bus. Raises `CliError` where the platform isn't there."""
     logging.getLogger().addHandler(logging.NullHandler())  # the person hears it from us
     try:
-        broker = nats_broker(settings, CLI, "bus")
+        settings.secret(f"nats-{CLI}-bus.seed")  # read again by the broker, but late
     except FileNotFoundError as error:
         raise CliError(
             f"there are no keys in {settings.secrets}: run `certwire init`, or set CERTWIRE_HOME"
         ) from error
+    broker = nats_broker(settings, CLI, "bus")
     try:
         try:
             await asyncio.wait_for(broker.connect(), CONNECT_SECONDS)
