@@ -244,9 +244,9 @@ async def _claim_bootstrap(
     await _require_patience(instances, address)
     while True:
         async with database.transaction() as connection:
-            if key is not None:
-                await idempotency.refuse_or_answer(connection, key)
             known = await store.bootstrap(connection, command.instance_id, hashed)
+            if key is not None:  # after the lock, which a first call may just have given back
+                await idempotency.refuse_or_answer(connection, key)
             if key is None or known is None or not known.token_claimed or not known.token_open:
                 return await _decide_bootstrap(
                     connection, command, claim_id, hashed, known, invalid
