@@ -145,16 +145,21 @@ class InstanceMaker:
         self.run_name = secrets.token_hex(4)
         self.first_address = random.SystemRandom().randrange(VPN_ADDRESSES)
         self.made = 0
+        self.stopped = False
 
     def make(self, count: int) -> list[Instance]:
         first, self.made = self.made, self.made + count
         shares = [range(first + maker, self.made, MAKERS) for maker in range(MAKERS)]
         with ThreadPoolExecutor(MAKERS) as pool:
-            return [instance for made in pool.map(self._share, shares) for instance in made]
+            try:
+                return [instance for made in pool.map(self._share, shares) for instance in made]
+            except BaseException:  # Ctrl-C, or one share failed: the others need not go on
+                self.stopped = True
+                raise
 
     def _share(self, numbers: range) -> list[Instance]:
         with JsonClient(self.port, self.context) as client:
-            return [self._instance(client, number) for number in numbers]
+            return [self._instance(client, number) for number in numbers if not self.stopped]
 
     def _instance(self, client: JsonClient, number: int) -> Instance:
         wg_public_key = base64.b64encode(secrets.token_bytes(32)).decode()
