@@ -24,6 +24,7 @@ HOPELESS_FAILURES: Final = 4  # in a row, of a part that never was ready: a star
 PATIENCE_SECONDS: Final = 10.0  # then a person is told what is waited for
 STOP_SECONDS: Final = 4.5  # everything is gone by then, killed where it must be
 POLL_SECONDS: Final = 0.05
+ASK_SECONDS: Final = 0.2  # between two questions whether a part is ready
 LOG_BYTES: Final = 20_000_000
 
 
@@ -50,7 +51,7 @@ class Part:
     once: bool = False
     """It has done its work, and is ready, when it ends with 0."""
     again_after: frozenset[str] = frozenset()
-    """Work that is done once more whenever one of these parts came back."""
+    """Work that needs these parts, and is done once more whenever one of them came back."""
 
 
 class HopelessError(Exception):
@@ -71,6 +72,7 @@ class _Child:
         self._watch: ParentWatch | None = None
         self._due = 0.0
         self._started = 0.0
+        self._ask_at = 0.0
 
     @property
     def alive(self) -> bool:
@@ -88,8 +90,10 @@ class _Child:
         elif (code := self._process.poll()) is not None:
             self._ended(code, now)
         elif not self.ready and self.part.is_ready is not None:
-            if self.part.is_ready(self._process.pid):
+            if now >= self._ask_at and self.part.is_ready(self._process.pid):
                 self._became_ready(now)
+            elif now >= self._ask_at:
+                self._ask_at = now + ASK_SECONDS
         elif now - self._started > STEADY_SECONDS:
             self.failures = 0
 
@@ -246,6 +250,8 @@ class Supervisor:
         now = time.monotonic()
         for stage in self._stages[: self._begun]:
             for child in stage:
+                if not child.alive and not self._may_start(child):
+                    continue
                 before = child.ready
                 child.step(now, self._inherited)
                 child.rotate()
@@ -253,6 +259,10 @@ class Supervisor:
                     self._came_up(child)
         self._write_pids()
         time.sleep(POLL_SECONDS)
+
+    def _may_start(self, child: _Child) -> bool:
+        ready = {other.part.name for stage in self._stages for other in stage if other.ready}
+        return child.part.again_after <= ready
 
     def _write_pids(self) -> None:
         pids = self.pids()
