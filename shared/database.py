@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -157,6 +158,12 @@ class Database:
         return await asyncpg.connect(
             self._url, server_settings={**SESSION, "search_path": schema}, timeout=5
         )
+
+
+async def clock(connection: Connection) -> datetime:
+    """Return the time by the server's clock, by which limits and expiry go."""
+    moment: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return moment
 
 
 def _discard(connection: Connection) -> None:

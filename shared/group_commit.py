@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Final, Generic, TypeVar
 
 from contracts.errors import CertwireError, ErrorCode
-from shared.database import Connection, Database
+from shared.database import BUSY, Connection, Database
 from shared.telemetry import statement_span
 
 MOST_IN_ONE_COMMIT: Final = 32
@@ -41,37 +42,35 @@ class GroupCommit(Generic[ItemT, ResultT]):
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._running) < CYCLES:
-            task = asyncio.create_task(self._cycle())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            # A context of its own: a cycle serves many requests, not the one that began it.
+            self._running.add(asyncio.create_task(self._cycle(), context=Context()))
         with statement_span(self._name):
             return await future
 
     async def _cycle(self) -> None:
+        try:
+            await self._serve_waiting()
+        finally:  # not in a callback of the task: who submits before it would find no cycle
+            self._running.discard(asyncio.current_task())
+
+    async def _serve_waiting(self) -> None:
         while self._waiting:
             group = self._waiting[:MOST_IN_ONE_COMMIT]
             del self._waiting[:MOST_IN_ONE_COMMIT]
             try:
                 await self._commit(group)
-            except BaseException as error:
-                for _, future in group:
-                    if not future.done():
-                        future.set_exception(
-                            error if isinstance(error, Exception) else asyncio.CancelledError()
-                        )
-                if not isinstance(error, Exception):
-                    raise
+            except Exception as error:  # noqa: BLE001 - it is the members'
+                _fail(group, error)
+            except BaseException:
+                _fail(group, asyncio.CancelledError())
+                raise
 
     async def _commit(self, group: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         try:
-            results = await self._statement([item for item, _ in group])
-        except CertwireError as error:
-            # The server is away, or nobody knows whether it committed: once more is no remedy.
-            if len(group) == 1 or error.code in {ErrorCode.UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN}:
-                raise
-            await self._one_by_one(group)
-        except Exception:
-            if len(group) == 1:
+            async with self._database.statement() as connection:
+                results = await self._apply(connection, [item for item, _ in group])
+        except Exception as error:
+            if len(group) == 1 or _is_lost(error):
                 raise
             await self._one_by_one(group)
         else:
@@ -83,10 +82,22 @@ class GroupCommit(Generic[ItemT, ResultT]):
         for member in group:
             try:
                 await self._commit([member])
-            except Exception as error:  # noqa: BLE001 - it is the member's
-                if not member[1].done():
-                    member[1].set_exception(error)
+            except Exception as error:
+                if _is_lost(error):
+                    raise
+                _fail([member], error)
 
-    async def _statement(self, items: list[ItemT]) -> Sequence[ResultT]:
-        async with self._database.statement() as connection:
-            return await self._apply(connection, items)
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the server is away, or nobody knows if it committed: once more is no remedy."""
+    return (
+        isinstance(error, CertwireError)
+        and error.code in {ErrorCode.UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN}
+        and not isinstance(error.__cause__, BUSY)
+    )
+
+
+def _fail(group: list[tuple[ItemT, asyncio.Future[ResultT]]], error: BaseException) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)

@@ -3,11 +3,15 @@
 import asyncio
 from typing import Final
 
+import asyncpg
+
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import IdempotencyKey, Message
 from shared.database import Connection
 
 KEPT_HOURS: Final = 24
+ANSWER_SECONDS: Final = 0.5
+"""What a repeat that waited in vain keeps of its time, so that its caller hears of it."""
 _CLAIM: Final = """
 INSERT INTO idempotency (scope, key, request) VALUES ($1, $2, $3)
 ON CONFLICT (scope, key) DO UPDATE
@@ -28,17 +32,17 @@ class AnsweredBefore(Exception):  # noqa: N818 - an outcome, not an error
         self.reply: Final = reply
 
 
-async def claim(connection: Connection, key: IdempotencyKey, wait_seconds: float) -> None:
+async def claim(connection: Connection, key: IdempotencyKey, time_left_seconds: float) -> None:
     """Take the key for the transaction on `connection`, waiting for one that has it.
 
     Raises `AnsweredBefore` for a repeat, `IDEMPOTENCY_KEY_REUSED` for another request under the
     same key, `IDEMPOTENCY_SECRET_SHOWN` where the answer held a secret, and
-    `IDEMPOTENCY_IN_PROGRESS` when the first is not done after `wait_seconds`.
+    `IDEMPOTENCY_IN_PROGRESS` when the first is not done while there is time left.
     """
     try:
-        async with asyncio.timeout(max(wait_seconds, 0.05)):
+        async with asyncio.timeout(max(time_left_seconds - ANSWER_SECONDS, 0.05)):
             ours = await connection.fetchval(_CLAIM, key.scope, key.key, key.request, KEPT_HOURS)
-    except TimeoutError:
+    except (TimeoutError, asyncpg.LockNotAvailableError):
         raise CertwireError(ErrorCode.IDEMPOTENCY_IN_PROGRESS) from None
     if not ours:
         await refuse_or_answer(connection, key)

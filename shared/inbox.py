@@ -1,6 +1,12 @@
 """The inbox: a message's effect happens once, whatever is delivered twice."""
 
+from typing import Final
+
 from shared.database import Connection
+
+KEPT_DAYS: Final = 35
+"""Longer than the streams keep a message that could be delivered again."""
+PRUNE: Final = "DELETE FROM inbox WHERE created_at < now() - make_interval(days => $1)"
 
 
 async def seen(connection: Connection, source: str, message_id: str) -> str | None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from pydantic import JsonValue
 
@@ -19,6 +20,9 @@ _INSERT: Final = """
 INSERT INTO outbox (entry, event_headers, event_subject, event)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
 """
+
+_UNQUOTED: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""Beside letters and digits: the NATS binding of CloudEvents, section 3.1.3.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def outbox_row(
         "ce-id": row_id,
         "ce-source": f"/certwire/{service}",
         "ce-type": event.ce_type(),
-        "ce-subject": event.ce_subject(),
+        "ce-subject": quote(event.ce_subject(), safe=_UNQUOTED),
         "ce-time": body["time"],
         "ce-requestid": request_id,
         "content-type": "application/json",

@@ -33,10 +33,10 @@ from contracts.messages import Call, Command, Message
 from contracts.principal import ANONYMOUS, Credential, Principal, system
 from contracts.status import GetStatus, StatusReport, status_subject
 from contracts.subjects import Service
-from shared import VERSION, idempotency, outbox, telemetry
+from shared import VERSION, idempotency, inbox, outbox, telemetry
 from shared.broker import Bus, Handler, close, connect, nats_broker, own_call
 from shared.clock import utc_now
-from shared.database import LOST, Database
+from shared.database import LOST, Database, clock
 from shared.http_server import HttpServer, listen
 from shared.identifiers import uuid7
 from shared.migrations import schema_problem
@@ -50,8 +50,6 @@ LOG: Final = logging.getLogger(__name__)
 
 CLOCK_TOLERANCE_SECONDS: Final = 5.0
 """More than this between our clock and the database's, and the service is not ready."""
-INBOX_KEPT_DAYS: Final = 35
-"""Longer than the streams keep a message that could be delivered again."""
 NOT_REFUSALS: Final = frozenset(
     {
         ErrorCode.INTERNAL,
@@ -178,10 +176,7 @@ class Runtime:
         while True:
             async with self.database.transaction() as connection:
                 await connection.execute(idempotency.PRUNE, idempotency.KEPT_HOURS)
-                await connection.execute(
-                    "DELETE FROM inbox WHERE created_at < now() - make_interval(days => $1)",
-                    INBOX_KEPT_DAYS,
-                )
+                await connection.execute(inbox.PRUNE, inbox.KEPT_DAYS)
             await asyncio.sleep(600)
 
     async def problems(self) -> list[str]:
@@ -191,8 +186,8 @@ class Runtime:
             async with self.database.connection() as connection:
                 if problem := await schema_problem(connection, self.service):
                     missing.append(problem)
-                now = await connection.fetchval("SELECT clock_timestamp()")
-                if abs((utc_now() - now).total_seconds()) > CLOCK_TOLERANCE_SECONDS:
+                difference = utc_now() - await clock(connection)
+                if abs(difference.total_seconds()) > CLOCK_TOLERANCE_SECONDS:
                     missing.append("the clock differs from the database's")
         except (CertwireError, *LOST):
             missing.append("postgres")

@@ -23,6 +23,7 @@ SQL_MODULES: Final = (
     "services/*/store*.py",
     "services/*/store/*.py",
     "services/provisioning/postgres.py",
+    "shared/database.py",
     "shared/idempotency.py",
     "shared/inbox.py",
     "shared/migrations/*.py",

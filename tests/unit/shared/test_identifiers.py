@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from shared import identifiers
 from shared.identifiers import uuid7
 
 
@@ -22,9 +21,9 @@ def test_the_first_48_bits_are_the_unix_time_in_milliseconds() -> None:
 
 
 def test_it_reproduces_the_example_of_the_rfc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identifiers.time, "time_ns", lambda: 0x017F22E279B0 * 1_000_000)
+    monkeypatch.setattr("time.time_ns", lambda: 0x017F22E279B0 * 1_000_000)
     random = 0x0CC3 << 64 | 0x18C4DC0C0C07398F  # the bits of version and variant are replaced
-    monkeypatch.setattr(identifiers.os, "urandom", random.to_bytes)
+    monkeypatch.setattr("os.urandom", random.to_bytes)
     assert str(uuid7()) == "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
 
@@ -32,7 +31,7 @@ def test_later_ones_sort_later_and_none_is_made_twice(monkeypatch: pytest.Monkey
     made = []
     for millisecond in range(100):
         now = millisecond * 1_000_000
-        monkeypatch.setattr(identifiers.time, "time_ns", lambda now=now: now)
+        monkeypatch.setattr("time.time_ns", lambda now=now: now)
         made.append(uuid7())
     assert made == sorted(made)
     assert len({uuid7() for _ in range(5000)}) == 5000
