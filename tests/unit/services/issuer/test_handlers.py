@@ -1,9 +1,6 @@
 """Bundles, the gateway's certificate and the platform's CAs, as their callers get them."""
 
 import asyncio
-import subprocess
-import time
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -109,34 +106,6 @@ async def test_an_agents_bundle_names_the_agent(issuer: Issuer) -> None:
     assert bundle.cert is not None
     assert bundle.cert.friendly_name == b"Certwire edge-1"
     assert common_name(bundle.cert.certificate) == "CN=agent:edge-1"
-
-
-async def test_bundles_do_not_block_the_loop(issuer: Issuer) -> None:
-    longest, running = 0.0, True
-
-    async def watch() -> None:
-        nonlocal longest
-        while running:
-            began = time.thread_time()
-            await asyncio.sleep(0)
-            longest = max(longest, time.thread_time() - began)
-
-    watching = asyncio.create_task(watch())
-    await asyncio.gather(*(generate_admin_bundle(generate(), issuer) for _ in range(4)))
-    running = False
-    await watching
-    assert longest < 0.02  # CPU seconds of this thread; one bundle takes as much
-
-
-async def test_openssl_opens_both_bundles(issuer: Issuer, tmp_path: Path) -> None:
-    reply = await generate_admin_bundle(generate(), issuer)
-    for data, kdf in ((reply.pkcs12, "sha256"), (reply.legacy_pkcs12, "sha1")):
-        (tmp_path / "bundle.p12").write_bytes(data)
-        command = ["openssl", "pkcs12", "-in", "bundle.p12", "-info", "-nodes"]
-        command += ["-passin", f"pass:{reply.password}"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - nothing else runs
-        assert f"MAC: {kdf}" in done.stderr
-        assert ("AES-256-CBC" in done.stderr) == (kdf == "sha256")
 
 
 # --- Certificates for keys made elsewhere --------------------------------------------------------

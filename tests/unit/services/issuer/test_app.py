@@ -1,0 +1,26 @@
+"""The table of what the issuer answers."""
+
+import pytest
+
+from contracts.subjects import Service
+from services.issuer.app import HANDLERS, build
+from services.issuer.settings import IssuerSettings
+from services.provisioning.nats.permissions import commands
+
+
+def test_every_command_of_the_issuer_has_a_handler() -> None:
+    ours = {subject for subject in commands() if subject.split(".")[1] == Service.ISSUER}
+    status = {subject for subject in ours if ".status." in subject}
+    assert {command.SUBJECT for command in HANDLERS} == ours - status
+
+
+@pytest.mark.usefixtures("issuer")
+async def test_the_hot_command_has_the_short_way(settings: IssuerSettings) -> None:
+    application = await build(settings)
+    assert [command.__name__ for command in application.direct] == ["SignInstanceCertificate"]
+    assert application.handlers.keys() == HANDLERS.keys()
+    assert application.prepare is not None
+    await application.prepare()
+    assert application.problems is not None
+    assert not await application.problems()
+    await application.runtime.close()

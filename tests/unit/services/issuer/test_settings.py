@@ -1,0 +1,42 @@
+"""What the issuer accepts as settings."""
+
+import pytest
+from pydantic import ValidationError
+
+from services.issuer.settings import IssuerSettings
+
+
+def test_the_gateway_is_known_by_its_names_and_the_public_host() -> None:
+    settings = IssuerSettings(
+        public_url="http://pki.example.com:8080", gateway_names="A.example, ::1,"
+    )
+    assert settings.gateway_hosts == ("a.example", "::1", "pki.example.com")
+    assert "127.0.0.1" in IssuerSettings().gateway_hosts
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"public_url": "pki.example.com"},
+        {"public_url": "http://pki.example.com/path"},
+        {"public_url": "ldap://pki.example.com"},
+        {"gateway_names": "a b"},
+        {"gateway_names": "localhost;rm"},
+        {"trust_domain": "Certwire"},
+        {"trust_domain": "a/b"},
+        {"platform_name": ""},
+        {"platform_name": "x" * 49},
+        {"platform_name": "a\nb"},
+        {"ca_key_algorithm": "dsa"},
+    ],
+)
+def test_refuses_what_could_not_stand_in_a_certificate(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        IssuerSettings(**wrong)  # type: ignore[arg-type]  # what an environment may hold
+
+
+def test_the_key_encryption_key_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CERTWIRE_KEK", "a secret")
+    settings = IssuerSettings()
+    assert settings.key_encryption_keys() == "a secret"
+    assert "a secret" not in f"{settings!r} {settings}"
