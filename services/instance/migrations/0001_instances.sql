@@ -65,6 +65,7 @@ CREATE TABLE bootstrap_token (
     spent_at timestamptz
 );
 CREATE INDEX bootstrap_token_of_instance ON bootstrap_token (instance_id) WHERE spent_at IS NULL;
+CREATE INDEX bootstrap_token_of_claim ON bootstrap_token (claim_id) WHERE claim_id IS NOT NULL;
 
 -- Bootstraps that failed, by address: the window begins with the first of them.
 CREATE TABLE bootstrap_attempt (
