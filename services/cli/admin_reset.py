@@ -5,7 +5,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from services.cli.errors import OK, USAGE, CliError
+from services.cli.errors import OK, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make a new administrator's certificate."""
     output: Path = arguments.output
     if output.is_dir() or not os.access(output.absolute().parent, os.W_OK):
-        raise CliError(f"{output} can't be written", USAGE)  # before the old one is revoked
+        raise UsageError(f"{output} can't be written")  # before the old one is revoked
     asyncio.run(_reset(output))
     return OK
 

@@ -1,6 +1,6 @@
 """What a person is told when a command fails."""
 
-from typing import Final
+from typing import ClassVar, Final
 
 OK: Final = 0
 FAILURE: Final = 1
@@ -9,8 +9,12 @@ INTERRUPTED: Final = 130
 
 
 class CliError(Exception):
-    """A failure that one line explains, such as a wrong setting."""
+    """A failure that one line explains, such as a server that is away."""
 
-    def __init__(self, message: str, exit_code: int = FAILURE) -> None:
-        super().__init__(message)
-        self.exit_code: Final = exit_code
+    exit_code: ClassVar[int] = FAILURE
+
+
+class UsageError(CliError):
+    """A mistake in what was typed."""
+
+    exit_code: ClassVar[int] = USAGE

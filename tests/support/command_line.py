@@ -66,7 +66,8 @@ class CommandLine:
         """Run a command to its end."""
         process = await self.start(*words)
         try:
-            out, err = await asyncio.wait_for(process.communicate(), seconds)
+            async with asyncio.timeout(seconds):
+                out, err = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import main as command_line
-from services.cli.errors import FAILURE, INTERRUPTED, OK, USAGE, CliError
+from services.cli.errors import FAILURE, INTERRUPTED, OK, USAGE, UsageError
 from services.cli.main import COMMANDS, Command, main
 
 
@@ -110,7 +110,7 @@ def test_a_failure_is_1_and_one_line(
 def test_an_error_of_ours_has_its_own_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    body = f"from {CliError.__module__} import CliError; raise CliError('no', 2)"
+    body = f"from {UsageError.__module__} import UsageError; raise UsageError('no')"
     add_command(monkeypatch, tmp_path, body)
     assert exit_code("probe") == USAGE
     assert capsys.readouterr().err == "certwire: no\n"
