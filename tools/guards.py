@@ -11,8 +11,23 @@ from typing import Final
 PACKAGES: Final = ("contracts", "shared", "services")
 FORBIDDEN_NAMES: Final = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
 
-# Modules that are tested elsewhere: module pattern → test file.
-TESTED_BY: Final[dict[str, str]] = {}
+GATEWAY: Final = "tests/contract/gateway"
+INSTANCE: Final = "tests/contract/instance"
+# Modules that are tested through a service's face, in dialogues: module pattern → test file.
+TESTED_BY: Final[dict[str, str]] = {
+    "services/gateway/*.py": f"{GATEWAY}/test_http.py",
+    "services/gateway/dialects/fastpki.py": f"{GATEWAY}/test_token_endpoint.py",
+    "services/gateway/dialects/instance*.py": f"{GATEWAY}/test_instance_calls.py",
+    "services/gateway/dialects/dialect.py": f"{GATEWAY}/test_http.py",
+    "services/instance/*.py": f"{INSTANCE}/test_renewals.py",
+    "services/instance/handlers/administration.py": f"{INSTANCE}/test_administration.py",
+    "services/instance/handlers/certificates.py": f"{INSTANCE}/test_renewals.py",
+    "services/instance/handlers/inbound.py": f"{INSTANCE}/test_inbound.py",
+    "services/instance/handlers/secrets.py": f"{INSTANCE}/test_administration.py",
+    "services/instance/store/*.py": f"{INSTANCE}/test_renewals.py",
+    "services/registry/*.py": "tests/unit/services/registry/test_admin.py",
+    "services/registry/store/*.py": "tests/unit/services/registry/test_admin.py",
+}
 
 SUBJECTS_MODULE: Final = "contracts/subjects.py"
 SUBJECT: Final = re.compile(
