@@ -16,10 +16,9 @@ help: ## list the targets
 	@echo "make lock    write the lock files anew (ARGS='--upgrade' for newer versions)"
 	@echo "make clean   remove the environment and caches; data in .certwire stays"
 
-up: export CERTWIRE_STOP_WITH_PARENT = 1
 up:
 	@tools/bootstrap.sh runtime
-	@exec $(BIN)/certwire up $(ARGS)
+	@exec env CERTWIRE_STOP_WITH_PARENT=1 $(BIN)/certwire up $(ARGS) # a killed make stops it too
 
 test:
 	@tools/bootstrap.sh dev
