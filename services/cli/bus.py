@@ -40,7 +40,8 @@ async def cli_broker(settings: Settings) -> AsyncIterator[NatsBroker]:
     broker = nats_broker(settings, CLI, "bus")
     try:
         try:
-            await asyncio.wait_for(broker.connect(), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await broker.connect()
         except (NatsError, OSError, TimeoutError) as error:
             raise CliError(
                 f"the platform does not answer at {settings.nats_url}: is it running?"

@@ -173,7 +173,7 @@ async def _create_first_users(
         stack.push_async_callback(issuer.runtime.close)
         bus = LocalBus(issuer)
         ca_pem = (await bus.request(GetPlatformCa(call=own_call()))).ca_pem
-        registry = await registry_app.open_registry(RegistrySettings(), bus)
+        registry = await registry_app.open_registry(RegistrySettings(), bus.request)
         stack.push_async_callback(registry.runtime.close)
         made = await create_admin_and_superuser(registry, hand_out)
         if to_files and not made:

@@ -40,7 +40,7 @@ async def generate(registry: Registry, call: Call, actor: Principal) -> Unrecord
     async with registry.runtime.database.transaction() as connection:
         renews = await admin_certificates.current_fingerprint(connection)
         await claims.insert(connection, claim_id, call.request_id)
-    bundle = await registry.issuer.request(
+    bundle: SignedBundle = await registry.request(
         GenerateAdminBundle(call=call, claim_id=claim_id, actor=actor, renews=renews)
     )
     return Unrecorded(claim_id, bundle)

@@ -8,7 +8,7 @@ from contracts.messages import Command, Message
 from contracts.registry import CompleteOnboarding, LogIn, ResetAdmin, ResolveCredentials
 from contracts.subjects import Service
 from services.registry import handlers, sweeper
-from services.registry.service import Registry, Requests
+from services.registry.service import Registry, Request
 from services.registry.settings import RegistrySettings
 from services.registry.store import platform
 from services.registry.store.sessions import Limits
@@ -25,12 +25,12 @@ HANDLERS: Final[Mapping[type[Command[Any]], Callable[[Any, Any], Awaitable[Messa
 }
 
 
-async def open_registry(settings: RegistrySettings, issuer: Requests | None = None) -> Registry:
-    """Return the registry; it asks the issuer over the bus unless told otherwise."""
+async def open_registry(settings: RegistrySettings, request: Request | None = None) -> Registry:
+    """Return the registry; it sends commands over the bus unless told otherwise."""
     runtime = await Runtime.open(Service.REGISTRY, settings)
     return Registry(
         runtime=runtime,
-        issuer=issuer or runtime.bus,
+        request=request or runtime.bus.request,
         sealer=Sealer.from_text(settings.key_encryption_keys()),
         limits=Limits(
             of_user=settings.registry_logins_per_minute,

@@ -1,23 +1,18 @@
 """What the registry's handlers work with."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any
 
-from contracts.messages import Command, Message
+from contracts.messages import Command
 from services.registry.passwords import Passwords
 from services.registry.store.sessions import Limits
 from shared.runtime import Runtime
 from shared.secrets import Sealer
 
-ReplyT = TypeVar("ReplyT", bound=Message)
-
-
-class Requests(Protocol):
-    """Sends commands to other services: `Bus`, and where there is none yet, `LocalBus`."""
-
-    async def request(self, command: Command[ReplyT]) -> ReplyT:
-        """Return the reply; raises what the service raised."""
+Request = Callable[[Command[Any]], Awaitable[Any]]
+"""Sends a command to the service that takes it: over the bus, or within this process."""
 
 
 @dataclass
@@ -25,7 +20,7 @@ class Registry:
     """The registry's dependencies."""
 
     runtime: Runtime
-    issuer: Requests
+    request: Request
     sealer: Sealer
     limits: Limits
     passwords: Passwords = field(default_factory=Passwords)

@@ -36,12 +36,12 @@ async def sweep(registry: Registry) -> None:
         revocations = await admin_certificates.untold(connection, PAGE_LIMIT)
     if claim_ids:
         call = registry.runtime.own_call()
-        await registry.issuer.request(VoidRegistryClaims(call=call, claim_ids=tuple(claim_ids)))
+        await registry.request(VoidRegistryClaims(call=call, claim_ids=tuple(claim_ids)))
         async with database.transaction() as connection:
             await claims.mark_told(connection, claim_ids)
     if revocations:
         call = registry.runtime.own_call()
-        await registry.issuer.request(
+        await registry.request(
             RevokeRegistryCertificates(call=call, revocations=tuple(revocations))
         )
         async with database.transaction() as connection:

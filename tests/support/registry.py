@@ -16,13 +16,17 @@ from contracts.issuer import (
     SignedBundle,
     VoidRegistryClaims,
 )
-from contracts.messages import Command, Done
+from contracts.messages import Command, Done, IdempotencyKey
+from contracts.principal import Credential, CredentialKind, PrincipalKind
+from contracts.registry import ResetAdmin, ResolveCredentials
 from services.registry.app import open_registry
 from services.registry.bootstrap import FirstSecrets, create_admin_and_superuser
+from services.registry.handlers import resolve_credentials
 from services.registry.passwords import Passwords
 from services.registry.service import Registry
 from services.registry.settings import RegistrySettings
 from shared.clock import utc_now
+from tests.support.running import call
 from tests.support.servers import Place, PostgresServer
 
 
@@ -81,7 +85,7 @@ async def a_registry(
 ) -> AsyncIterator[Registry]:
     """Lend a registry without NATS, whose passwords are quick to hash."""
     registry = await open_registry(
-        place.settings(RegistrySettings, **settings), issuer or StandInIssuer()
+        place.settings(RegistrySettings, **settings), (issuer or StandInIssuer()).request
     )
     registry.passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     try:
@@ -115,3 +119,24 @@ class Tables:
     async def values(self, sql: str, *arguments: object) -> list[Any]:
         """Return the first column."""
         return [row[0] for row in await self.run(sql, *arguments)]
+
+
+def reset(key: str | None = None) -> ResetAdmin:
+    """Return the command, under an idempotency key where one is given."""
+    idempotency = IdempotencyKey(scope="0" * 64, key=key, request="1" * 64) if key else None
+    return ResetAdmin(call=call().model_copy(update={"idempotency": idempotency}))
+
+
+async def who(registry: Registry, *fingerprints: str) -> list[PrincipalKind | None]:
+    """Ask whom certificates stand for."""
+    questions = tuple(
+        ResolveCredentials.Question(
+            credential=Credential(kind=CredentialKind.CERTIFICATE, sha256=fingerprint),
+            request_id="r",
+            source_address="192.0.2.1",
+        )
+        for fingerprint in fingerprints
+    )
+    command = ResolveCredentials(call=call(), questions=questions)
+    reply = await resolve_credentials(command, registry)
+    return [principal.kind if principal else None for principal in reply.principals]

@@ -10,7 +10,7 @@ from contracts.principal import Credential, Principal, PrincipalKind
 from services.registry.store.sessions import principal_of_user
 from shared.database import Connection
 
-_RESOLVE: Final = """
+RESOLVE: Final = """
 SELECT certificate.fingerprint,
     certificate.state = 'current' AND now() BETWEEN certificate.not_before
         AND certificate.not_after AS certificate_accepted,
@@ -41,7 +41,7 @@ UNKNOWN: Final = Resolved(None, accepted=False)
 async def resolve(connection: Connection, credentials: Sequence[Credential]) -> list[Resolved]:
     """Return who each credential stands for, in order."""
     rows = await connection.fetch(
-        _RESOLVE,
+        RESOLVE,
         [credential.kind for credential in credentials],
         [credential.sha256 for credential in credentials],
     )
