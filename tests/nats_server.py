@@ -1,6 +1,5 @@
 """A real NATS server with the platform's accounts, and connections as any of its users."""
 
-import asyncio
 import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -87,4 +86,4 @@ class NatsHome:
         try:
             yield client
         finally:
-            await asyncio.wait_for(client.close(), 5)
+            await client.close()

@@ -299,7 +299,8 @@ async def test_the_cells_that_matter_most(bare: NatsHome) -> None:
 async def test_nobody_connects_without_a_key(bare: NatsHome) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", bare.port)
     writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
-    answer = await asyncio.wait_for(reader.read(), 5)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
     writer.close()
     await writer.wait_closed()
     assert b"-ERR 'Authorization Violation'" in answer

@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -105,18 +104,20 @@ async def _connected(
     async def ignore(_problem: Exception) -> None:
         """Say nothing: what fails here raises as well."""
 
-    client = await nats.connect(
-        url,
-        name="certwire-provision",
-        nkeys_seed=str(seed_file(secrets, User(PROVISION, account))),
-        inbox_prefix=inbox(PROVISION).encode(),
-        tls=ssl.create_default_context(cafile=ca_file) if ca_file else None,
-        allow_reconnect=False,
-        reconnect_time_wait=0.1,
-        connect_timeout=2,
-        error_cb=ignore,
-    )
+    client = Client()
     try:
+        await client.connect(
+            url,
+            name="certwire-provision",
+            nkeys_seed=str(seed_file(secrets, User(PROVISION, account))),
+            inbox_prefix=inbox(PROVISION).encode(),
+            tls=ssl.create_default_context(cafile=ca_file) if ca_file else None,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=2,
+            error_cb=ignore,
+        )
         yield client
     finally:
         await client.close()
