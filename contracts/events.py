@@ -103,6 +103,78 @@ class AdminReset(AdminEvent):
     VERB: ClassVar[str] = "reset"
 
 
+class AdminRotated(AdminEvent):
+    VERB: ClassVar[str] = "rotated"
+
+
+class AdminUpgraded(AdminEvent):
+    VERB: ClassVar[str] = "upgraded"
+
+
+class AgentEvent(Event):
+    NOUN: ClassVar[str] = "agent"
+
+    label: str
+    fingerprint: Sha256Hex
+    serial_hex: SerialHex
+
+    def ce_subject(self) -> str:
+        return self.label
+
+
+class AgentCreated(AgentEvent):
+    VERB: ClassVar[str] = "created"
+
+
+class AgentEnrolled(AgentEvent):
+    VERB: ClassVar[str] = "enrolled"
+
+
+class AgentRenewed(AgentEvent):
+    VERB: ClassVar[str] = "renewed"
+
+
+class AgentRevoked(AgentEvent):
+    VERB: ClassVar[str] = "revoked"
+
+
+class AgentCapabilitiesChanged(AgentEvent):
+    VERB: ClassVar[str] = "capabilities_changed"
+
+    capabilities: tuple[str, ...]
+
+
+class AgentSitesChanged(AgentEvent):
+    VERB: ClassVar[str] = "sites_changed"
+
+    allowed_sites: tuple[str, ...]
+
+
+class TokenEvent(Event):
+    """An enrolment token, named by its agent's label alone."""
+
+    NOUN: ClassVar[str] = "token"
+
+    label: str
+
+    def ce_subject(self) -> str:
+        return self.label
+
+
+class TokenCreated(TokenEvent):
+    VERB: ClassVar[str] = "created"
+
+    expires_at: datetime
+
+
+class TokenConsumed(TokenEvent):
+    VERB: ClassVar[str] = "consumed"
+
+
+class TokenCancelled(TokenEvent):
+    VERB: ClassVar[str] = "cancelled"
+
+
 class InstanceEvent(Event):
     NOUN: ClassVar[str] = "instance"
 
