@@ -1,6 +1,7 @@
 """Real servers from the wheels: they serve, keep their data, and end with their parent."""
 
 import contextlib
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -255,6 +256,42 @@ def test_a_released_watch_signals_nobody() -> None:
         ParentWatch(child.pid, signal.SIGTERM).release()
         assert child.poll() is None
         child.kill()
+
+
+@pytest.fixture
+def no_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", missing)
+
+
+@pytest.mark.usefixtures("no_wheels")
+def test_without_wheel_and_without_a_new_enough_postgres_a_person_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedded, "OLDEST_POSTGRES", 1000)
+    with pytest.raises(UnavailableError, match="set DATABASE_URL"):
+        embedded.postgres_binaries()
+
+
+@pytest.mark.usefixtures("no_wheels")
+def test_without_wheel_the_programs_of_the_machine_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {"postgres": "echo 'postgres (PostgreSQL) 1001.1'", "initdb": ""}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(embedded, "OLDEST_POSTGRES", 1000)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert embedded.postgres_binaries() == tmp_path
+
+
+@pytest.mark.usefixtures("no_wheels")
+def test_without_any_nats_server_a_person_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UnavailableError, match="set NATS_URL"):
+        embedded.nats_binary()
 
 
 def test_a_port_is_given_to_one_process_only() -> None:
