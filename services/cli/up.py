@@ -351,6 +351,8 @@ def _stop_request(*, with_parent: bool) -> Callable[[], bool]:
     """Return a question: was a stop asked for? Signals ask, as often as they like."""
     asked: list[int] = []
     for number in STOP_SIGNALS:
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue  # nohup
         signal.signal(number, lambda number, _frame: asked.append(number))
     parent = os.getppid()
     return lambda: bool(asked) or (with_parent and os.getppid() != parent)

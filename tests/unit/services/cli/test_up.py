@@ -136,6 +136,7 @@ def test_it_starts_once_a_home_and_stops_in_time_however_often_it_is_asked(home:
         assert second.said(rf"already runs in \S+ \(process {runner.process.pid}\)")
         assert runner.process.poll() is None
 
+        runner.process.send_signal(signal.SIGHUP)  # the terminal was closed
         for _ in range(4):
             runner.process.send_signal(signal.SIGINT)
         assert runner.stop(signal.SIGINT) < 5
