@@ -20,7 +20,7 @@ async def test_a_reset_writes_the_file_and_prints_the_password(stack: Stack) -> 
     async with stack.services():
         done = await stack.line.run("admin", "reset", "--output", str(output))
         async with asyncio.timeout(10):
-            while await stack.tables.values(TOLD, old) != [1]:  # noqa: ASYNC110 - in the database
+            while await stack.tables.values(TOLD, old) != [1]:
                 await asyncio.sleep(0.1)
     assert done.code == 0, done.err
     printed = dict(line.split(maxsplit=1) for line in done.out.splitlines())
