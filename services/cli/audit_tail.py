@@ -85,7 +85,7 @@ class _Printer:
         self.broken = False
         self._arguments = arguments
         self._watch = ChainWatch()
-        self._columns = Columns(24, 12, 16, 14, 24, 7)
+        self._columns = Columns(24, 12, 22, 16, 34, 7)
 
     def take(self, delivered: "Delivered") -> None:
         """Check a record, and print it where it is asked for."""

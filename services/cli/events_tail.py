@@ -92,7 +92,7 @@ class _Printer:
         whole = arguments.since is not None or arguments.from_sequence is not None
         self.lines = Lines(None if whole else arguments.lines)
         self._json: bool = arguments.json
-        self._columns = Columns(24, 6, 20, 24)
+        self._columns = Columns(24, 6, 20, 36)
         self._printed: OrderedDict[str, None] = OrderedDict()
         self._first_time: str | None = None
 

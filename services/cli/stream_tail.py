@@ -77,14 +77,14 @@ class StreamTail:
 
     async def follow(self, start: Start) -> AsyncGenerator[Delivered | CaughtUp, None]:
         """Yield all messages from `start`, and `CaughtUp` once. Raises `CliError` at the start."""
-        connected_once = False
+        connected_once, interrupted = False, False
         while True:
             try:
                 async with self._connection() as client:
                     session = await self._session(client, start)
-                    if connected_once:
+                    if interrupted:
                         _say("connected again")
-                    connected_once = True
+                    connected_once, interrupted = True, False
                     async for item in session.items():
                         if isinstance(item, Delivered):
                             self._last = item.sequence
@@ -96,7 +96,9 @@ class StreamTail:
             except (NatsError, JetStreamError, OSError, TimeoutError, _Interrupted) as problem:
                 if not connected_once:
                     raise CliError(self._explain(problem)) from problem
-                _say(f"the stream is interrupted, trying again ({str(problem) or repr(problem)})")
+                if not interrupted:
+                    _say(f"the stream is interrupted ({str(problem) or repr(problem)}); waiting")
+                interrupted = True
             if self._last:
                 start = Start(sequence=self._last + 1)
             await asyncio.sleep(RETRY_SECONDS)

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-WIDEST: Final = 44
+WIDEST: Final = 36
 """A column does not grow beyond; longer texts push the rest of their own line."""
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import importlib
+import pkgutil
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -14,9 +16,6 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
 
 import contracts.events
-import contracts.instance
-import contracts.issuer
-import contracts.registry
 from contracts.events import Event
 from contracts.messages import Command
 from contracts.subjects import REQUEST_INFO, Service, comes_from_a_client
@@ -32,18 +31,19 @@ NAMES = [*Service, "cli", "operator", "provision", OUTSIDER, OTHER_OUTSIDER]
 
 COMMANDS: dict[str, frozenset[str]] = {
     value.SUBJECT: value.CALLERS
-    for module in (contracts.instance, contracts.issuer, contracts.registry)
-    for value in vars(module).values()
+    for module in pkgutil.iter_modules(contracts.__path__, "contracts.")
+    for value in vars(importlib.import_module(module.name)).values()
     if isinstance(value, type) and issubclass(value, Command) and hasattr(value, "SUBJECT")
 } | {f"certwire.{service}.status.get": frozenset({"cli", "gateway"}) for service in Service}
 
+NOUNS = {
+    "issuer": {"certificate", "ca", "crl"},
+    "acme": {"certificate", "project", "order"},
+    "registry": {"agent", "token", "admin", "user", "organization", "api_key"},
+    "instance": {"instance"},
+}
 EVENTS: dict[str, frozenset[str]] = {
-    event.nats_subject(): {
-        "certificate": frozenset({"issuer", "acme"}),
-        "ca": frozenset({"issuer"}),
-        "admin": frozenset({"registry"}),
-        "instance": frozenset({"instance"}),
-    }[event.NOUN]
+    event.nats_subject(): frozenset(name for name, nouns in NOUNS.items() if event.NOUN in nouns)
     for event in vars(contracts.events).values()
     if isinstance(event, type) and issubclass(event, Event) and hasattr(event, "VERB")
 }
