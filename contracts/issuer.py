@@ -20,7 +20,8 @@ class SignCommand(Command[SignedCertificate]):
     """Sign the public key of a CSR under a claim.
 
     The claim makes it idempotent: the same `claim_id` returns the same certificate, a voided one
-    raises `CLAIM_VOIDED`. Raises `INVALID_CSR` and `CA_CANNOT_SIGN`.
+    raises `CLAIM_VOIDED`, and one that was used for another key or name `CONFLICT`. Raises
+    `INVALID_CSR` and `CA_CANNOT_SIGN`.
     """
 
     REPLY: ClassVar[type[Message]] = SignedCertificate

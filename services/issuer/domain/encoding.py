@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from cryptography import x509
@@ -51,6 +52,7 @@ def octet_string(content: bytes) -> bytes:
     return element(0x04, content)
 
 
+@cache
 def object_identifier(dotted: str) -> bytes:
     """Return an OBJECT IDENTIFIER (X.690 section 8.19)."""
     first, second, *others = map(int, dotted.split("."))

@@ -36,9 +36,8 @@ class Identity:
 
 def instance(instance_id: UUID, trust_domain: str) -> Identity:
     """Return the identity of a running instance."""
-    return _client(
-        str(instance_id), f"instance:{instance_id}", f"instance/{instance_id}", trust_domain
-    )
+    text = str(instance_id)
+    return _client(text, f"instance:{text}", f"instance/{text}", trust_domain)
 
 
 def agent(label: str, trust_domain: str) -> Identity:

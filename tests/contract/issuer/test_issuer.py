@@ -103,7 +103,7 @@ async def test_a_hundred_at_once_reach_both_streams(bus_place: Place) -> None:
         streams = issuer.runtime.streams_broker.connection.jetstream()
         for stream in (AUDIT_STREAM, EVENTS_STREAM):
             async with asyncio.timeout(10):
-                while (await streams.stream_info(stream)).state.messages < 104:  # noqa: ASYNC110 - in the server
+                while (await streams.stream_info(stream)).state.messages < 104:
                     await asyncio.sleep(0.05)
 
 

@@ -1,10 +1,12 @@
 """Which CA signs, as replicas come and CAs go."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from contracts.errors import CertwireError, ErrorCode
+from services.issuer import authorities
 from services.issuer.authorities import Authorities
 from services.issuer.bootstrap import create_platform_ca
 from services.issuer.handlers import sign_instance_certificate
@@ -48,15 +50,29 @@ async def test_signs_with_the_newest_that_is_in_use(
     assert issuer.authorities.bundle().count("BEGIN CERTIFICATE") == 2
 
 
+async def test_learns_of_a_ca_that_was_made_elsewhere(
+    issuer: Issuer, settings: IssuerSettings, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorities, "FOLLOW_SECONDS", 0.01)
+    before, _ = issuer.authorities.signing()
+    await records.rows(RETIRE)
+    await create_platform_ca(settings)
+    following = asyncio.create_task(issuer.authorities.follow())
+    async with asyncio.timeout(10):
+        while issuer.authorities.signing()[0] == before:
+            await asyncio.sleep(0.01)
+    following.cancel()
+
+
 async def test_a_key_sealed_under_another_key_does_not_open(
     issuer: Issuer, settings: IssuerSettings
 ) -> None:
     other = IssuerSettings(**{**settings.model_dump(), "kek": new_key()})
-    authorities = Authorities(other, issuer.runtime.database)
+    stranger = Authorities(other, issuer.runtime.database)
     with pytest.raises(CertwireError) as refused:
-        await authorities.load()
+        await stranger.load()
     assert refused.value.code is ErrorCode.NOT_INITIALISED
-    assert await authorities.problems()
+    assert await stranger.problems()
 
 
 async def test_a_sealed_key_opens_in_its_own_row_only(issuer: Issuer, records: Records) -> None:
