@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from services.issuer.app import build as build_issuer
-from services.issuer.bootstrap import create_platform_ca
 
 from services.instance.app import build as build_instance
 from services.instance.settings import InstanceSettings
+from services.issuer.app import build as build_issuer
+from services.issuer.bootstrap import create_platform_ca
 from services.issuer.settings import IssuerSettings
 from tests.contract.instance.dialogue import Dialogue
 from tests.support.running import bus, running

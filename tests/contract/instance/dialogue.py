@@ -177,7 +177,7 @@ class Dialogue:
     async def eventually_none(self, query: str) -> None:
         """Wait until a query counts nothing any more, for ten seconds at most."""
         async with asyncio.timeout(10):
-            while await self.count(query):  # noqa: ASYNC110 - the service tells nobody
+            while await self.count(query):
                 await asyncio.sleep(0.05)
 
     async def count(self, query: str, *values: object) -> int:
