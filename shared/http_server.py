@@ -4,9 +4,12 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
+
+BACKLOG: Final = 2048
+"""Connections that wait to be accepted; uvicorn's own number."""
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -32,14 +35,14 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
-    listener.setblocking(False)  # noqa: FBT003 - the standard library names it no other way
+    listener.setblocking(False)
     return listener
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that takes connections from now on. Raises OSError as `bind`."""
     listener = bind(host, port)
-    listener.listen(2048)
+    listener.listen(BACKLOG)
     return listener
 
 
@@ -56,7 +59,7 @@ class HttpServer:
             "server_header": False,
             "date_header": True,
             "timeout_graceful_shutdown": 2,
-            "backlog": 2048,
+            "backlog": BACKLOG,
             **options,
         }
         self._server = EmbeddedServer(uvicorn.Config(application, **options))
@@ -68,7 +71,8 @@ class HttpServer:
         return int(self._listener.getsockname()[1])
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Begin to serve: connections are taken from now on."""
+        self._listener.listen(BACKLOG)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 
     async def stop(self) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -262,9 +262,7 @@ class Application:
     async def stop(self) -> None:
         """Finish what is in work and leave."""
         await self.runtime.bus.finish()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(self._tasks)
         await self.runtime.close()
 
     async def _until_ready(self) -> None:
@@ -282,6 +280,18 @@ class Application:
                 LOG.warning("not ready", extra={"missing": missing})
                 said = missing
             await asyncio.sleep(0.25)
+
+
+async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """End the tasks, asking as often as it takes: nats-py swallows a cancellation now and then.
+
+    It waits for replies with `asyncio.wait_for`, which does so on Python 3.11.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 async def _forever(work: Background) -> None:

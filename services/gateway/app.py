@@ -5,7 +5,6 @@ HTTP in: `peer` (connection) → `edge` (every request) → `dialects` (routes) 
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import Final
 
 from fastapi import FastAPI
@@ -13,6 +12,7 @@ from fastapi import FastAPI
 from contracts.status import GetStatus, StatusReport, status_subject
 from contracts.subjects import Service
 from services.gateway.credentials import Identities
+from services.gateway.dialects.dialect import Dialect
 from services.gateway.dialects.fastpki import FASTPKI
 from services.gateway.dialects.instance import INSTANCE
 from services.gateway.edge import Edge
@@ -28,7 +28,7 @@ from shared.http_server import HttpServer, bind
 
 LOG: Final = logging.getLogger(__name__)
 
-DIALECTS: Final = (INSTANCE, FASTPKI)
+DIALECTS: Final[tuple[Dialect, ...]] = (INSTANCE, FASTPKI)
 
 
 class Gateway:
@@ -69,10 +69,7 @@ class Gateway:
     async def stop(self) -> None:
         """Finish the requests in work and leave."""
         await asyncio.gather(self.https.stop(), self.http.stop())
-        for task in self._tasks:
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await runtime.cancel(self._tasks)
         await close(self._broker)
 
     async def _serve_status(self) -> None:
