@@ -122,13 +122,16 @@ class Revocation(Message):
     request_id: str
 
 
-class RevokeOwnedCertificates(Command[Done]):
-    """Record the revocations that the owner has committed; idempotent.
+class RecordedRevocations(Message):
+    """`refused` are unknown here, or another owner's; the others are on record."""
 
-    A certificate of another owner raises `OWNED_ELSEWHERE`, an unknown one `NOT_FOUND`.
-    """
+    refused: tuple[Sha256Hex, ...]
 
-    REPLY: ClassVar[type[Message]] = Done
+
+class RevokeOwnedCertificates(Command[RecordedRevocations]):
+    """Record the revocations that the owner has committed; idempotent."""
+
+    REPLY: ClassVar[type[Message]] = RecordedRevocations
     ACTION: ClassVar[str | None] = "cert_revoke"
 
     revocations: tuple[Revocation, ...] = Field(min_length=1, max_length=PAGE_LIMIT)

@@ -45,6 +45,8 @@ class Part:
     """Added to our own."""
     is_ready: Callable[[int], bool] | None = None
     """Asked with the process id until it is; without it, a started part counts as ready."""
+    is_sound: Callable[[], bool] | None = None
+    """Asked now and then once it is ready; a part that is not sound is killed and started again."""
     stop_signal: signal.Signals = signal.SIGTERM
     grace_seconds: float = 2.5
     """How long it may take to stop."""
@@ -94,8 +96,10 @@ class _Child:
                 self._became_ready(now)
             elif now >= self._ask_at:
                 self._ask_at = now + ASK_SECONDS
-        elif now - self._started > STEADY_SECONDS:
-            self.failures = 0
+        else:
+            if now - self._started > STEADY_SECONDS:
+                self.failures = 0
+            self._check_soundness(now)
 
     def again(self) -> None:
         """Let a part that works once work again."""
@@ -161,6 +165,14 @@ class _Child:
             self._watch = ParentWatch(self._process.pid, self.part.stop_signal)
         if self.part.is_ready is None and not self.part.once:
             self.ready = self.was_ready = True
+
+    def _check_soundness(self, now: float) -> None:
+        if self.part.is_sound is None or now < self._ask_at:
+            return
+        self._ask_at = now + ASK_SECONDS
+        if not self.part.is_sound():
+            self._say(f"{self.part.name} lost its data and is started again")
+            self.signal(signal.SIGKILL)
 
     def _ended(self, code: int, now: float) -> None:
         self.forget()

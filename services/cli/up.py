@@ -127,7 +127,7 @@ class Stack:
             part
             for part in (
                 self._postgres and _postgres_part(self._postgres),
-                self._nats and _nats_part(self._nats),
+                self._nats and _nats_part(self._nats, self._settings.home / "nats" / "store"),
             )
             if part
         ]
@@ -222,12 +222,13 @@ def _postgres_part(postgres: EmbeddedPostgres) -> Part:
     )
 
 
-def _nats_part(server: EmbeddedNats) -> Part:
+def _nats_part(server: EmbeddedNats, store: Path) -> Part:
     return Part(
         "nats",
         server.command,
         options=lambda: server.popen,
         is_ready=lambda _pid: server.is_ready(),
+        is_sound=(store / "jetstream").is_dir,  # a running server does not notice that it is gone
         grace_seconds=1.0,
     )
 

@@ -1,6 +1,7 @@
 """The sweeper: voids claims that nobody ends, and tells the issuer until it confirms."""
 
 import asyncio
+import logging
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from services.instance.service import Instances
 from services.instance.store import instances as store
 from services.instance.store import renewals
 from services.instance.store.renewals import Untold
+
+LOG: Final = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 0.5
 FORGET_EVERY_SECONDS: Final = 60.0
@@ -66,11 +69,13 @@ async def tell_revoked(instances: Instances) -> int:
     async with runtime.database.connection() as connection:
         untold = await renewals.untold_revocations(connection, PAGE_LIMIT)
     if untold:
-        await runtime.bus.request(
+        recorded = await runtime.bus.request(
             RevokeInstanceCertificates(
                 call=runtime.own_call(), revocations=tuple(_revocation(row) for row in untold)
             )
         )
+        if recorded.refused:
+            LOG.error("the issuer does not know certificates", extra={"refused": recorded.refused})
         async with runtime.database.statement() as connection:
             await renewals.revocations_told(connection, [row.fingerprint for row in untold])
     return len(untold)

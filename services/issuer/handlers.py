@@ -11,6 +11,7 @@ from contracts.issuer import (
     GenerateCommand,
     GetPlatformCa,
     PlatformCa,
+    RecordedRevocations,
     RevokeInstanceCertificates,
     RevokeRegistryCertificates,
     SignAdminCertificate,
@@ -87,12 +88,16 @@ async def sign_gateway_certificate(
     )
 
 
-async def revoke_instance_certificates(command: RevokeInstanceCertificates, issuer: Issuer) -> Done:
+async def revoke_instance_certificates(
+    command: RevokeInstanceCertificates, issuer: Issuer
+) -> RecordedRevocations:
     """Record what the instance service has revoked."""
     return await revocation.revoke(issuer, command, Service.INSTANCE)
 
 
-async def revoke_registry_certificates(command: RevokeRegistryCertificates, issuer: Issuer) -> Done:
+async def revoke_registry_certificates(
+    command: RevokeRegistryCertificates, issuer: Issuer
+) -> RecordedRevocations:
     """Record what the registry has revoked."""
     return await revocation.revoke(issuer, command, Service.REGISTRY)
 

@@ -7,7 +7,12 @@ from contracts.audit import AuditObject
 from contracts.certificates import CertificateKind, RevocationReason
 from contracts.errors import CertwireError, ErrorCode
 from contracts.events import CertificateRevoked
-from contracts.issuer import Revocation, RevokeOwnedCertificates, VoidClaims
+from contracts.issuer import (
+    RecordedRevocations,
+    Revocation,
+    RevokeOwnedCertificates,
+    VoidClaims,
+)
 from contracts.messages import Done
 from contracts.principal import system
 from contracts.subjects import Service
@@ -20,20 +25,20 @@ from shared.unit_of_work import UnitOfWork
 UNDELIVERED: Final = "undelivered"
 
 
-async def revoke(issuer: Issuer, command: RevokeOwnedCertificates, owner: Service) -> Done:
-    """Record revocations of an owner's certificates, all or none; those known change nothing.
+async def revoke(
+    issuer: Issuer, command: RevokeOwnedCertificates, owner: Service
+) -> RecordedRevocations:
+    """Record revocations of an owner's certificates; those on record change nothing.
 
-    Raises `NOT_FOUND` and `OWNED_ELSEWHERE`.
+    What is unknown or another owner's is refused by itself, so that it holds up nothing.
     """
     revocations = {item.fingerprint: item for item in reversed(command.revocations)}
     async with issuer.runtime.unit_of_work(command) as work:
         certificates = await store.lock(work.connection, revocations)
-        if len(certificates) < len(revocations):
-            raise CertwireError(ErrorCode.NOT_FOUND, "a certificate is unknown")
-        if any(certificate.owner_service != owner for certificate in certificates):
-            raise CertwireError(ErrorCode.OWNED_ELSEWHERE)
-        await _revoke(work, certificates, revocations)
-        return await work.answer(Done())
+        owned = [c for c in certificates if c.owner_service == owner]
+        await _revoke(work, owned, revocations)
+        refused = revocations.keys() - {certificate.fingerprint for certificate in owned}
+        return await work.answer(RecordedRevocations(refused=tuple(sorted(refused))))
 
 
 async def void(issuer: Issuer, command: VoidClaims, owner: Service) -> Done:

@@ -12,7 +12,7 @@ from contracts.errors import CertwireError, ErrorCode
 from contracts.instance import InboundInstanceStatus, Instance, SetInstanceStatus
 from contracts.messages import Call
 from contracts.principal import Principal, PrincipalKind
-from contracts.subjects import inbound_user
+from contracts.subjects import REQUEST_INFO, comes_from_a_client, inbound_user
 from services.instance.handlers.administration import move
 from services.instance.service import Instances
 from shared import inbox
@@ -46,7 +46,10 @@ async def receive_status(message: Msg, instances: Instances) -> None:
 
 
 async def _apply(message: Msg, user: str, instances: Instances) -> Instance:
-    message_id = (message.headers or {}).get(MESSAGE_ID_HEADER, "")
+    headers = message.headers or {}
+    message_id = headers.get(MESSAGE_ID_HEADER, "")
+    if not comes_from_a_client(headers.get(REQUEST_INFO)):
+        raise CertwireError(ErrorCode.FORBIDDEN, "not sent by the subject's user")
     try:
         status = InboundInstanceStatus.model_validate_json(message.data)
     except ValidationError as error:

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from contracts.instance import GetInstance, Instance
 from contracts.principal import PrincipalKind
+from contracts.subjects import REQUEST_INFO, Service
+from services.instance.handlers.inbound import receive_status
+from services.instance.service import Instances
 from services.instance.settings import InstanceSettings
 from shared.broker import ERROR_HEADER, close, connect, nats_broker
+from shared.runtime import Runtime
 from tests.contract.instance.dialogue import ADMIN, Dialogue, Guest
 from tests.support.running import call
 
@@ -69,6 +74,28 @@ async def test_the_same_message_takes_effect_once(
     assert await _report(orchestrator, _body(guest, "stopped"), "m1") == replies[0]
     found = await instances.send(GetInstance(call=call(), principal=ADMIN, instance_id=guest.id))
     assert found.status == "running"
+
+
+async def test_who_sent_it_is_said_by_the_server_alone(
+    instances: Dialogue, orchestrator: Client
+) -> None:
+    """A reader can make JetStream send to somebody else's subject; the server then says so."""
+    guest = await instances.register()
+    payload = json.dumps(_body(guest, "running")).encode()
+    forged = {"ce-id": "m1", REQUEST_INFO: '{"kind": "JetStream"}'}
+    reply = await orchestrator.request(SUBJECT, payload, timeout=5, headers=forged)
+    assert ERROR_HEADER not in (reply.headers or {})
+
+    other = await instances.register()
+    settings = instances.place.settings(InstanceSettings)
+    runtime = await Runtime.open(Service.INSTANCE, settings)
+    for info in (forged, {"ce-id": "m2"}):
+        data = json.dumps(_body(other, "running")).encode()
+        message = Msg(_client=orchestrator, subject=SUBJECT, data=data, headers=info)
+        await receive_status(message, Instances(runtime, settings))
+    await runtime.database.close()
+    found = await instances.send(GetInstance(call=call(), principal=ADMIN, instance_id=other.id))
+    assert found.status == "pending"
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"instance_id": 1, "status": "running"}'])

@@ -62,6 +62,23 @@ def test_a_killed_part_is_started_again(tmp_path: Path) -> None:
         stage.run_until(lambda: stage.heard("sleeper is back"))
 
 
+def test_a_part_that_is_not_sound_is_started_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+
+    def command() -> list[str]:
+        data.mkdir(exist_ok=True)
+        return python(FOREVER)()
+
+    part = Part("keeper", command, is_ready=lambda _pid: True, is_sound=data.is_dir)
+    with running(tmp_path, [part]) as stage:
+        first = stage.supervisor.pids()["keeper"]
+        data.rmdir()
+        stage.run_until(lambda: stage.supervisor.pids().get("keeper", first) != first)
+        assert stage.heard("keeper lost its data and is started again")
+        stage.run_until(lambda: stage.heard("keeper is back"))
+
+
 def test_delays_double_and_the_last_log_line_is_told(tmp_path: Path) -> None:
     script = "print('no luck'); raise SystemExit(3)"
     with running(tmp_path, [Part("unlucky", python(script))]) as stage:
