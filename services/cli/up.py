@@ -41,6 +41,7 @@ from shared.settings import Settings
 
 FORMER_RUN_SECONDS: Final = 10.0  # for the processes of a killed run to end
 READY_SECONDS: Final = 0.5  # an answer that takes longer counts as none
+PUBLIC_URL: Final = "CERTWIRE_PUBLIC_URL"  # of CRLs and OCSP: it stands in every certificate
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -178,6 +179,7 @@ class Stack:
             "CERTWIRE_SECRETS_DIR": str(settings.secrets.absolute()),
             "CERTWIRE_HTTPS_PORT": str(ports["https"]),
             "CERTWIRE_HTTP_PORT": str(ports["http"]),
+            PUBLIC_URL: os.environ.get(PUBLIC_URL, f"http://127.0.0.1:{ports['http']}"),
         }
         if self._postgres:
             environment |= dict.fromkeys(DATABASE_URL, self._postgres.url)

@@ -26,7 +26,10 @@ def _printable(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    ipaddress.IPv4Address(text)  # ASCII digits, 0 to 255, no leading zeros
+    try:
+        ipaddress.IPv4Address(text)  # ASCII digits, 0 to 255, no leading zeros
+    except ValueError:  # its own words repeat what was sent
+        raise ValueError("must be an IPv4 address") from None
     return text
 
 
