@@ -186,6 +186,8 @@ class GetOnboarding(Command[OnboardingStatus]):
     SUBJECT: ClassVar[str] = command(Service.REGISTRY, "onboarding", "get")
     REPLY: ClassVar[type[Message]] = OnboardingStatus
 
+    credential: Credential | None = None
+
 
 class LabelCommand(Command[ReplyT], Generic[ReplyT]):
     """What the administrator asks about one label."""
