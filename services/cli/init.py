@@ -4,6 +4,7 @@ Each step may be repeated and leaves what it finds, so a run that was cut off an
 by the next:
 
 1. `prepare`: secret files and the accounts of NATS. Postgres and NATS can be started after it.
+   For servers elsewhere also NATS's certificate, the root's key, and each part's secrets by itself.
 2. `initialise`: roles, schemas and tables in Postgres; the platform's CA; administrator and
    superuser, whose secrets are handed out in the transaction that records them.
 3. `provision_streams`: the streams in NATS.
@@ -14,12 +15,14 @@ without it, it is the embedded one, and they are written to `$CERTWIRE_HOME/boot
 
 import argparse
 import asyncio
+import os
 from contextlib import AsyncExitStack
+from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from services.cli.errors import OK, CliError
+from services.cli.errors import OK, CliError, UsageError
 from shared.files import write_private
 from shared.settings import Settings
 
@@ -37,6 +40,9 @@ class InitSettings(Settings):
     """Logs in as a role that may create databases and roles; None for the embedded Postgres."""
     nats_replicas: int = 1
     """Copies of each stream: 3 in a cluster of three servers."""
+    nats_names: str = ""
+    """DNS names and IP addresses, by commas, in the certificate that is made for NATS; "" makes
+    none."""
 
     @property
     def embedded(self) -> bool:
@@ -67,6 +73,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only make the secret files and the accounts that NATS starts with",
     )
     parser.add_argument(
+        "--hand-out",
+        type=Path,
+        metavar="DIRECTORY",
+        help="with --prepare: copy what each part needs to a directory of its own below this one",
+    )
+    parser.add_argument(
         "--complete-onboarding",
         action="store_true",
         help="as `certwire onboarding complete`, at once",
@@ -79,19 +91,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Safe to repeat: what exists stays as it is.\n\n"
         "With CERTWIRE_POSTGRES_ADMIN_URL, DATABASE_URL and NATS_URL it works on servers of your\n"
-        "own, and prints the administrator's and the superuser's secrets once, as JSON.\n"
+        "own, and prints the administrator's and the superuser's secrets once, as JSON;\n"
+        "CERTWIRE_NATS_NAMES=nats.example.org,10.0.0.2 makes NATS's certificate in --prepare.\n"
         "`certwire up` does all of this by itself.\n\n"
         "Examples:\n"
-        "  certwire init --prepare    # then start NATS, with $CERTWIRE_HOME/nats/accounts.conf\n"
+        "  certwire init --prepare    # then start NATS, with what lies in $CERTWIRE_HOME/nats\n"
         "  certwire init > first-secrets.json"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Initialise the platform."""
+    if arguments.hand_out and not arguments.prepare:
+        raise UsageError("--hand-out goes with --prepare")
     settings = InitSettings()
     prepare(settings)
-    if not arguments.prepare:
+    if arguments.prepare:
+        _prepare_for_elsewhere(settings, arguments.hand_out)
+    else:
         asyncio.run(_run(settings, arguments))
     return OK
 
@@ -108,17 +125,36 @@ async def _run(settings: InitSettings, arguments: argparse.Namespace) -> None:
 def prepare(settings: Settings) -> None:
     """Make the secret files, and the accounts of NATS; what exists stays."""
     from services.provisioning import nats
+    from services.provisioning.postgres import ensure_passwords
 
     directory = settings.secrets
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.chmod(0o700)
+    if directory.stat().st_uid == os.geteuid():  # a mounted one is closed by whoever mounts it
+        directory.chmod(0o700)
     for name, value in _new_secrets().items():
         if not (directory / name).exists():
             write_private(directory / name, f"{value}\n")
+    ensure_passwords(directory)
     nats.ensure_seeds(directory, nats.users())
     accounts = settings.home / "nats" / "accounts.conf"
     accounts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     nats.write_accounts(accounts, directory)
+
+
+def _prepare_for_elsewhere(settings: InitSettings, parts_directory: Path | None) -> None:
+    """Make what servers and services on other machines need, and the root's key stays here."""
+    from services.cli.run import installed
+    from services.issuer.bootstrap import ensure_root_key
+    from services.issuer.settings import IssuerSettings
+    from services.provisioning import nats
+    from services.provisioning.parts import hand_out
+
+    names = [name.strip() for name in settings.nats_names.split(",") if name.strip()]
+    if names:
+        nats.ensure_certificate(settings.home / "nats", settings.secrets, names)
+    ensure_root_key(IssuerSettings())
+    if parts_directory is not None:
+        hand_out(settings, parts_directory, installed())
 
 
 async def initialise(

@@ -43,10 +43,9 @@ _LOCK_KEY: Final = 0x696E6974  # "init"
 async def provision_postgres(admin_url: str, secrets_dir: Path, database: str = DATABASE) -> None:
     """Make database, roles and schemas, and the files with the roles' passwords.
 
-    `admin_url` logs in as a role that may create databases and roles. A role's password is taken
-    from its file in `secrets_dir`, or made and written there.
+    `admin_url` logs in as a role that may create databases and roles.
     """
-    passwords = {role: _password(secrets_dir, role) for role in (*SERVICES, MIGRATE, INSPECT)}
+    passwords = ensure_passwords(secrets_dir)
     async with _connection(admin_url) as admin:
         await admin.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
         for role, password in passwords.items():
@@ -62,6 +61,11 @@ async def provision_postgres(admin_url: str, secrets_dir: Path, database: str = 
         await admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     async with _connection(_at(admin_url, database, MIGRATE, passwords[MIGRATE])) as owner:
         await _make_schemas(owner)
+
+
+def ensure_passwords(secrets_dir: Path) -> dict[str, str]:
+    """Return the password of every role, each from its file; what is missing is made."""
+    return {role: _password(secrets_dir, role) for role in (*SERVICES, MIGRATE, INSPECT)}
 
 
 async def migrate_all(settings: Settings) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from services.provisioning.nats.keys import add_subscriber, ensure_seeds, remove
 from services.provisioning.nats.operator_file import write_operator_file
 from services.provisioning.nats.permissions import users
 from services.provisioning.nats.streams import ProvisioningError, provision_streams
+from services.provisioning.nats.tls import ensure_certificate
 
 __all__ = [
     "ConfigurationError",
@@ -18,6 +19,7 @@ __all__ = [
     "Server",
     "TlsFiles",
     "add_subscriber",
+    "ensure_certificate",
     "ensure_seeds",
     "provision_streams",
     "remove_subscriber",

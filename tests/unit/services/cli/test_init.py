@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import inspect
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,36 @@ def test_secret_files_that_are_missing_are_made_and_others_stay(
     assert {path: path.read_text() for path in settings.secrets.iterdir()} == after
     assert stat.S_IMODE(settings.secrets.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in after} == {0o600}
+
+
+async def test_for_servers_elsewhere_each_part_gets_its_own(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    line = CommandLine.at(home, CERTWIRE_NATS_NAMES="nats.example, 10.0.0.2")
+    refused = await line.run("init", "--hand-out", "../parts")
+    assert refused.code == 2
+    assert "--prepare" in refused.err
+    for _ in range(2):
+        done = await line.run("init", "--prepare", "--hand-out", "../parts")
+        assert (done.code, done.out) == (0, ""), done.err
+    certificate = x509.load_pem_x509_certificate((home / "nats" / "tls.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["nats.example"]
+    assert (home / "root" / "root.key").is_file()
+    assert (tmp_path / "parts" / "issuer" / "kek").read_bytes() == (
+        home / "secrets" / "kek"
+    ).read_bytes()
+
+
+def test_secrets_that_somebody_else_mounted_are_left_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = InitSettings(home=tmp_path / "home")
+    prepare(settings)
+    settings.secrets.chmod(0o750)
+    monkeypatch.setattr(os, "geteuid", lambda: settings.secrets.stat().st_uid + 1)
+    prepare(settings)
+    assert stat.S_IMODE(settings.secrets.stat().st_mode) == 0o750
 
 
 async def test_cleared_secrets_do_not_come_back(settings: InitSettings) -> None:
