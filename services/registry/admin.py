@@ -1,23 +1,22 @@
-"""The administrator's PKCS#12 certificate, from claim to record.
+"""The administrator's certificate, from claim to record; the steps are those of `issuance`.
 
-1. A pending claim is committed.
-2. The issuer makes key and certificate under the claim.
-3. One transaction records the certificate and the claim, and supersedes the certificate before.
-
-A crash after 1 or 2 leaves the claim pending: the sweeper voids it after 30 s, and what was signed
-is revoked as undelivered. A crash after 3 leaves the old certificate to the sweeper.
+The certificate before it is superseded in the transaction that records the new one; the sweeper
+tells the issuer.
 """
 
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from contracts.agents import AdminAuthMode
 from contracts.audit import AuditObject
-from contracts.errors import CertwireError, ErrorCode
-from contracts.issuer import GenerateAdminBundle, SignedBundle
+from contracts.certificates import SignedCertificate
+from contracts.issuer import GenerateAdminBundle, SignAdminCertificate, SignedBundle
 from contracts.messages import Call
 from contracts.principal import Principal
 from contracts.registry import AdminBundle
+from services.registry import bundles
+from services.registry.issuance import record_claim, signing_call
 from services.registry.service import Registry
 from services.registry.store import admin_certificates, claims, platform
 from shared.database import Connection
@@ -27,57 +26,70 @@ ADMIN: Final = AuditObject(type="admin", id="admin", name="admin")
 
 
 @dataclass(frozen=True, slots=True)
-class Unrecorded:
-    """A certificate that is nobody's yet."""
+class Claimed:
+    """The right to one certificate, and the fingerprint of the one before."""
 
     claim_id: UUID
-    bundle: SignedBundle
+    renews: str | None
 
 
-async def generate(registry: Registry, call: Call, actor: Principal) -> Unrecorded:
-    """Have a certificate made (steps 1 and 2)."""
-    claim_id = uuid7()
-    async with registry.runtime.database.transaction() as connection:
-        renews = await admin_certificates.current_fingerprint(connection)
-        await claims.insert(connection, claim_id, call.request_id)
+async def claim(connection: Connection, call: Call) -> Claimed:
+    """Claim a certificate of the administrator (step 1)."""
+    claimed = Claimed(uuid7(), await admin_certificates.current_fingerprint(connection))
+    await claims.insert(connection, claimed.claim_id, call.request_id)
+    return claimed
+
+
+async def generate(
+    registry: Registry, call: Call, actor: Principal, claimed: Claimed
+) -> SignedBundle:
+    """Have key, certificate and bundle made (step 2)."""
     bundle: SignedBundle = await registry.request(
-        GenerateAdminBundle(call=call, claim_id=claim_id, actor=actor, renews=renews)
+        GenerateAdminBundle(
+            call=signing_call(call), claim_id=claimed.claim_id, actor=actor, renews=claimed.renews
+        )
     )
-    return Unrecorded(claim_id, bundle)
+    return bundle
+
+
+async def sign(
+    registry: Registry, call: Call, actor: Principal, claimed: Claimed, csr_pem: str
+) -> SignedCertificate:
+    """Have the administrator's own key signed (step 2)."""
+    certificate: SignedCertificate = await registry.request(
+        SignAdminCertificate(
+            call=signing_call(call),
+            claim_id=claimed.claim_id,
+            actor=actor,
+            csr_pem=csr_pem,
+            renews=claimed.renews,
+        )
+    )
+    return certificate
 
 
 async def record(
     registry: Registry,
     connection: Connection,
-    made: Unrecorded,
+    claim_id: UUID,
+    made: SignedBundle | SignedCertificate,
     actor: Principal,
     request_id: str,
 ) -> str | None:
     """Make the certificate the administrator's only one; return the one before (step 3).
 
-    The caller's transaction holds the lock of `platform.lock`. Raises `OUTCOME_UNKNOWN` where the
-    claim was voided meanwhile: nothing has changed then.
+    The caller's transaction holds the lock of `platform.lock`. Raises `CLAIM_VOIDED`.
     """
-    if not await claims.record(connection, made.claim_id):
-        raise CertwireError(ErrorCode.OUTCOME_UNKNOWN, "it took too long and was undone")
+    await record_claim(connection, claim_id)
     superseded = await admin_certificates.supersede(connection, actor, request_id)
-    certificate = made.bundle.certificate
-    await admin_certificates.insert(
-        connection,
-        made.claim_id,
-        certificate,
-        registry.sealer.seal(made.bundle.pkcs12, _row("pkcs12", certificate.fingerprint)),
-        registry.sealer.seal(
-            made.bundle.legacy_pkcs12, _row("legacy_pkcs12", certificate.fingerprint)
-        ),
-    )
-    await platform.use_pkcs12(connection)
+    if isinstance(made, SignedBundle):
+        sealed = bundles.seal(registry.sealer, bundles.ADMIN_TABLE, made)
+        await admin_certificates.insert(connection, claim_id, made.certificate, sealed)
+        await platform.set_auth_mode(connection, AdminAuthMode.P12)
+    else:
+        await admin_certificates.insert(connection, claim_id, made, None)
+        await platform.set_auth_mode(connection, AdminAuthMode.HARDWARE_BOUND)
     return superseded
-
-
-def _row(column: str, fingerprint: str) -> str:
-    """Return the name under which the bundle is sealed."""
-    return f"registry.admin_certificate.{column}:{fingerprint}"
 
 
 def shown_once(bundle: SignedBundle) -> AdminBundle:

@@ -4,10 +4,39 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from contracts.agents import (
+    AuthorizeAgent,
+    CancelEnrollmentToken,
+    CreateAgent,
+    CreateEnrollmentToken,
+    DownloadAdminBundle,
+    DownloadAgentBundle,
+    EnrollAgent,
+    GetAuthMode,
+    GetMtlsCertificates,
+    GetOnboarding,
+    GetOwnAgent,
+    ListAgents,
+    RenewAgent,
+    RevokeAgent,
+    RotateAdmin,
+    SetAllowedSites,
+    SetCapabilities,
+    UpgradeAdmin,
+)
 from contracts.messages import Command, Message
 from contracts.registry import CompleteOnboarding, LogIn, ResetAdmin, ResolveCredentials
 from contracts.subjects import Service
-from services.registry import handlers, sweeper
+from services.registry import sweeper
+from services.registry.handlers import (
+    administrator,
+    agents,
+    credentials,
+    enrollment,
+    onboarding,
+    renewal,
+    sessions,
+)
 from services.registry.service import Registry, Request
 from services.registry.settings import RegistrySettings
 from services.registry.store import platform
@@ -18,11 +47,31 @@ from shared.secrets import Sealer
 WARNING_DAYS: Final = 60
 """`certwire status` warns this long before anything of the platform ends."""
 HANDLERS: Final[Mapping[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]]] = {
-    ResolveCredentials: handlers.resolve_credentials,
-    LogIn: handlers.log_in,
-    ResetAdmin: handlers.reset_admin,
-    CompleteOnboarding: handlers.complete_onboarding,
+    ResolveCredentials: credentials.resolve_credentials,
+    LogIn: sessions.log_in,
+    GetOnboarding: onboarding.get_onboarding,
+    CompleteOnboarding: onboarding.complete_onboarding,
+    ResetAdmin: administrator.reset_admin,
+    RotateAdmin: administrator.rotate_admin,
+    UpgradeAdmin: administrator.upgrade_admin,
+    DownloadAdminBundle: administrator.download_admin_bundle,
+    GetAuthMode: administrator.get_auth_mode,
+    GetMtlsCertificates: administrator.get_mtls_certificates,
+    CreateAgent: agents.create_agent,
+    ListAgents: agents.list_agents,
+    DownloadAgentBundle: agents.download_agent_bundle,
+    SetCapabilities: agents.set_capabilities,
+    SetAllowedSites: agents.set_allowed_sites,
+    RevokeAgent: agents.revoke_agent,
+    GetOwnAgent: agents.get_own_agent,
+    AuthorizeAgent: agents.authorize_agent,
+    CreateEnrollmentToken: enrollment.create_enrollment_token,
+    CancelEnrollmentToken: enrollment.cancel_enrollment_token,
+    EnrollAgent: enrollment.enroll_agent,
+    RenewAgent: renewal.renew_agent,
 }
+DIRECT: Final[frozenset[type[Command[Any]]]] = frozenset({ResolveCredentials, AuthorizeAgent})
+"""What is asked with every request of others."""
 
 
 async def open_registry(settings: RegistrySettings, request: Request | None = None) -> Registry:
@@ -36,6 +85,7 @@ async def open_registry(settings: RegistrySettings, request: Request | None = No
             of_user=settings.registry_logins_per_minute,
             of_address=settings.registry_logins_per_minute_of_address,
         ),
+        unknown_tokens_per_minute=settings.registry_unknown_tokens_per_minute,
     )
 
 
@@ -49,7 +99,7 @@ def application(registry: Registry) -> Application:
     return Application(
         registry.runtime,
         bind(HANDLERS, registry),
-        direct=frozenset({ResolveCredentials}),
+        direct=DIRECT,
         prepare=registry.passwords.load,
         background=(partial(sweeper.tell_issuer, registry), partial(sweeper.prune, registry)),
         warnings=partial(_warnings, registry),

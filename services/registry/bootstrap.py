@@ -47,18 +47,20 @@ async def create_admin_and_superuser(
         if await platform.is_initialised(connection):
             return False
     call = registry.runtime.own_call()
-    made = await admin.generate(registry, call, OPERATOR)
+    async with database.transaction() as connection:
+        claimed = await admin.claim(connection, call)
+    made = await admin.generate(registry, call, OPERATOR, claimed)
     password = secrets.token_urlsafe(PASSWORD_BYTES)
     password_hash = await registry.passwords.hash(password)
     async with database.transaction() as connection:
         if await platform.lock(connection):  # somebody else was quicker
             return False
-        await admin.record(registry, connection, made, OPERATOR, call.request_id)
+        await admin.record(registry, connection, claimed.claim_id, made, OPERATOR, call.request_id)
         user_id = await users.insert(
             connection, SUPERUSER, SUPERUSER_EMAIL, password_hash, Role.SUPERUSER
         )
         user = AuditObject(type="user", id=str(user_id), name=SUPERUSER)
-        certificate = made.bundle.certificate
+        certificate = made.certificate
         await outbox.append(
             connection,
             [
@@ -81,5 +83,5 @@ async def create_admin_and_superuser(
             ],
         )
         await platform.mark_initialised(connection)
-        hand_out(FirstSecrets(made.bundle, SUPERUSER, password))
+        hand_out(FirstSecrets(made, SUPERUSER, password))
     return True

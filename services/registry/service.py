@@ -7,6 +7,7 @@ from typing import Any
 
 from contracts.messages import Command
 from services.registry.passwords import Passwords
+from services.registry.platform_ca import PlatformCas
 from services.registry.store.sessions import Limits
 from shared.runtime import Runtime
 from shared.secrets import Sealer
@@ -23,6 +24,13 @@ class Registry:
     request: Request
     sealer: Sealer
     limits: Limits
+    unknown_tokens_per_minute: int
+    """Enrolments with a token that is nobody's, from one address."""
     passwords: Passwords = field(default_factory=Passwords)
+    platform_cas: PlatformCas = field(init=False)
     to_tell: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to tell the issuer."""
+
+    def __post_init__(self) -> None:
+        """Ask the issuer over the same way."""
+        self.platform_cas = PlatformCas(self.request)

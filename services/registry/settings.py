@@ -12,3 +12,5 @@ class RegistrySettings(SealingSettings):
     """Logins that one user may try from one address."""
     registry_logins_per_minute_of_address: int = Field(default=20, ge=1, le=1000)
     """Logins that one address may try."""
+    registry_unknown_tokens_per_minute: int = Field(default=120, ge=1)
+    """Enrolments with a token that is nobody's, from one address."""

@@ -11,17 +11,21 @@ from argon2 import PasswordHasher
 
 from contracts.certificates import SignedCertificate
 from contracts.issuer import (
-    GenerateAdminBundle,
+    GenerateCommand,
+    GetPlatformCa,
+    PlatformCa,
+    RecordedRevocations,
     RevokeRegistryCertificates,
+    SignCommand,
     SignedBundle,
     VoidRegistryClaims,
 )
-from contracts.messages import Command, Done, IdempotencyKey
+from contracts.messages import Command, Done, IdempotencyKey, Message
 from contracts.principal import Credential, CredentialKind, PrincipalKind
 from contracts.registry import ResetAdmin, ResolveCredentials
 from services.registry.app import open_registry
 from services.registry.bootstrap import FirstSecrets, create_admin_and_superuser
-from services.registry.handlers import resolve_credentials
+from services.registry.handlers.credentials import resolve_credentials
 from services.registry.passwords import Passwords
 from services.registry.service import Registry
 from services.registry.settings import RegistrySettings
@@ -38,7 +42,8 @@ class StandInIssuer:
     """Answers as the issuer does; `crash_before` and `crash_after` end the caller instead."""
 
     def __init__(self) -> None:
-        self.made: list[GenerateAdminBundle] = []
+        self.made: list[GenerateCommand] = []
+        self.signed: list[SignCommand] = []
         self.voided: list[VoidRegistryClaims] = []
         self.revoked: list[RevokeRegistryCertificates] = []
         self.crash_before: type[Command[Any]] | None = None
@@ -52,27 +57,37 @@ class StandInIssuer:
             raise Crash
         return reply
 
-    def _answer(self, command: Command[Any]) -> SignedBundle | Done:
-        if isinstance(command, GenerateAdminBundle):
+    def _answer(self, command: Command[Any]) -> Message:
+        if isinstance(command, GenerateCommand):
             self.made.append(command)
             return _bundle()
+        if isinstance(command, SignCommand):
+            self.signed.append(command)
+            return certificate()
         if isinstance(command, VoidRegistryClaims):
             self.voided.append(command)
         if isinstance(command, RevokeRegistryCertificates):
             self.revoked.append(command)
+            return RecordedRevocations(refused=())
+        if isinstance(command, GetPlatformCa):
+            return PlatformCa(ca_pem="the CAs")
         return Done()
 
 
-def _bundle() -> SignedBundle:
-    certificate = SignedCertificate(
-        certificate_pem="",
+def certificate() -> SignedCertificate:
+    """Return what stands for a new certificate."""
+    return SignedCertificate(
+        certificate_pem="a certificate",
         serial_hex=secrets.token_hex(16).lstrip("0"),
         fingerprint=secrets.token_hex(32),
         not_before=utc_now() - timedelta(minutes=1),
         not_after=utc_now() + timedelta(days=730),
     )
+
+
+def _bundle() -> SignedBundle:
     return SignedBundle(
-        certificate=certificate,
+        certificate=certificate(),
         pkcs12=b"new",
         legacy_pkcs12=b"legacy",
         password=secrets.token_hex(16),

@@ -3,6 +3,26 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from contracts.agents import (
+    AuthorizeAgent,
+    CancelEnrollmentToken,
+    CreateAgent,
+    CreateEnrollmentToken,
+    DownloadAdminBundle,
+    DownloadAgentBundle,
+    EnrollAgent,
+    GetAuthMode,
+    GetMtlsCertificates,
+    GetOnboarding,
+    GetOwnAgent,
+    ListAgents,
+    RenewAgent,
+    RevokeAgent,
+    RotateAdmin,
+    SetAllowedSites,
+    SetCapabilities,
+    UpgradeAdmin,
+)
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Command
 from contracts.principal import Principal, PrincipalKind
@@ -12,10 +32,34 @@ from contracts.subjects import CLI
 OPERATOR: Final = Principal(kind=PrincipalKind.OPERATOR, id=CLI, name="operator")
 """Whoever works on the server: NATS lets only the user `cli` send what is the operator's."""
 
+ANYBODY: Final = frozenset({PrincipalKind.ANONYMOUS})
+OPERATOR_ONLY: Final = frozenset({PrincipalKind.OPERATOR})
+ADMIN_ONLY: Final = frozenset({PrincipalKind.ADMIN})
+AGENT_ONLY: Final = frozenset({PrincipalKind.AGENT})
+ANY_CERTIFICATE: Final = ADMIN_ONLY | AGENT_ONLY
+
 ALLOWED: Final[Mapping[type[Command[Any]], frozenset[PrincipalKind]]] = {
-    LogIn: frozenset({PrincipalKind.ANONYMOUS}),
-    ResetAdmin: frozenset({PrincipalKind.OPERATOR}),
-    CompleteOnboarding: frozenset({PrincipalKind.OPERATOR}),
+    LogIn: ANYBODY,
+    EnrollAgent: ANYBODY,
+    ResetAdmin: OPERATOR_ONLY,
+    CompleteOnboarding: OPERATOR_ONLY,
+    GetOnboarding: ANY_CERTIFICATE,
+    GetMtlsCertificates: ADMIN_ONLY,
+    GetAuthMode: ADMIN_ONLY,
+    RotateAdmin: ADMIN_ONLY,
+    DownloadAdminBundle: ADMIN_ONLY,
+    UpgradeAdmin: ADMIN_ONLY,
+    CreateAgent: ADMIN_ONLY,
+    ListAgents: ADMIN_ONLY,
+    DownloadAgentBundle: ADMIN_ONLY,
+    SetCapabilities: ADMIN_ONLY,
+    SetAllowedSites: ADMIN_ONLY,
+    RevokeAgent: ADMIN_ONLY,
+    CreateEnrollmentToken: ADMIN_ONLY,
+    CancelEnrollmentToken: ADMIN_ONLY,
+    GetOwnAgent: AGENT_ONLY,
+    AuthorizeAgent: AGENT_ONLY,
+    RenewAgent: AGENT_ONLY,
 }
 
 

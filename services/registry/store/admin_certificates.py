@@ -1,17 +1,19 @@
 """The administrator's certificates: at most one is current."""
 
-from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
-from contracts.certificates import RevocationReason, SignedCertificate
-from contracts.issuer import Revocation
+from contracts.certificates import SignedCertificate
 from contracts.principal import Principal
+from services.registry.bundles import SealedBundle
 from shared.database import Connection
 
+GRANT_LIFETIME: Final = timedelta(minutes=10)
+"""How long a superseded certificate may fetch its successor's bundle, once (the rulings')."""
+
 _CURRENT: Final = "SELECT fingerprint FROM admin_certificate WHERE state = 'current'"
+_CURRENT_ENDS: Final = "SELECT not_after FROM admin_certificate WHERE state = 'current'"
 _SUPERSEDE: Final = """
 UPDATE admin_certificate SET state = 'superseded', revoked_at = clock_timestamp(),
     revocation_reason = 'superseded', revoked_by = $1, revocation_request_id = $2,
@@ -24,20 +26,32 @@ INSERT INTO admin_certificate
     (claim_id, fingerprint, serial_hex, not_before, not_after, pkcs12, legacy_pkcs12)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
-_UNTOLD: Final = """
-SELECT fingerprint, revocation_reason, revocation_detail, revoked_at, revoked_by,
-    revocation_request_id
-FROM admin_certificate WHERE revoked_at IS NOT NULL AND NOT revocation_told
-ORDER BY position LIMIT $1
+_GRANT: Final = """
+UPDATE admin_certificate SET superseded_by = $2, download_until = now() + $3::interval
+WHERE fingerprint = $1
 """
-_TOLD: Final = """
-UPDATE admin_certificate SET revocation_told = true WHERE fingerprint = ANY($1::text[])
+# Only while what was granted is still the administrator's.
+_USE_GRANT: Final = """
+UPDATE admin_certificate SET download_until = NULL
+WHERE fingerprint = $1 AND download_until > now() AND not_after > now()
+    AND superseded_by = (SELECT fingerprint FROM admin_certificate WHERE state = 'current')
+RETURNING true
+"""
+_BUNDLE: Final = """
+SELECT fingerprint, pkcs12, legacy_pkcs12 FROM admin_certificate
+WHERE state = 'current' AND pkcs12 IS NOT NULL
 """
 
 
 async def current_fingerprint(connection: Connection) -> str | None:
     """Return the fingerprint of the current certificate."""
     value: str | None = await connection.fetchval(_CURRENT)
+    return value
+
+
+async def current_ends(connection: Connection) -> datetime:
+    """Return the `notAfter` of the current certificate, which exists."""
+    value: datetime = await connection.fetchval(_CURRENT_ENDS)
     return value
 
 
@@ -51,10 +65,9 @@ async def insert(
     connection: Connection,
     claim_id: UUID,
     certificate: SignedCertificate,
-    pkcs12: bytes | None,
-    legacy_pkcs12: bytes | None,
+    bundle: SealedBundle | None,
 ) -> None:
-    """Make a certificate the current one; the bundles are sealed."""
+    """Make a certificate the current one."""
     await connection.execute(
         _INSERT,
         claim_id,
@@ -62,27 +75,22 @@ async def insert(
         certificate.serial_hex,
         certificate.not_before,
         certificate.not_after,
-        pkcs12,
-        legacy_pkcs12,
+        bundle and bundle.pkcs12,
+        bundle and bundle.legacy_pkcs12,
     )
 
 
-async def untold(connection: Connection, limit: int) -> list[Revocation]:
-    """Return revocations that the issuer has not confirmed."""
-    return [_revocation(row) for row in await connection.fetch(_UNTOLD, limit)]
+async def grant_download(connection: Connection, superseded: str, successor: str) -> None:
+    """Let a superseded certificate fetch the bundle of the one that took its place."""
+    await connection.execute(_GRANT, superseded, successor, GRANT_LIFETIME)
 
 
-async def mark_told(connection: Connection, fingerprints: Sequence[str]) -> None:
-    """Note that the issuer has confirmed the revocations."""
-    await connection.execute(_TOLD, fingerprints)
+async def use_grant(connection: Connection, fingerprint: str) -> bool:
+    """Spend the grant of a superseded certificate; False where it has none that counts."""
+    return bool(await connection.fetchval(_USE_GRANT, fingerprint))
 
 
-def _revocation(row: asyncpg.Record) -> Revocation:
-    return Revocation(
-        fingerprint=row["fingerprint"],
-        reason=RevocationReason(row["revocation_reason"]),
-        detail=row["revocation_detail"],
-        revoked_at=row["revoked_at"],
-        actor=Principal.model_validate_json(row["revoked_by"]),
-        request_id=row["revocation_request_id"],
-    )
+async def bundle(connection: Connection) -> SealedBundle | None:
+    """Return the current certificate's sealed bundle; None where there is none."""
+    row = await connection.fetchrow(_BUNDLE)
+    return SealedBundle(*row.values()) if row is not None else None

@@ -2,15 +2,18 @@
 
 from typing import Final
 
+from contracts.agents import AdminAuthMode, Onboarding
 from shared.database import Connection
 
 _LOCK: Final = "SELECT initialised_at IS NOT NULL FROM platform FOR UPDATE"
 _IS_INITIALISED: Final = "SELECT initialised_at IS NOT NULL FROM platform"
 _INITIALISE: Final = "UPDATE platform SET initialised_at = now()"
+_ONBOARDING: Final = "SELECT onboarding FROM platform WHERE initialised_at IS NOT NULL"
 _COMPLETE: Final = """
 UPDATE platform SET onboarding = 'COMPLETED' WHERE onboarding = 'FRESH' RETURNING true
 """
-_USE_PKCS12: Final = "UPDATE platform SET admin_auth_mode = 'p12'"
+_AUTH_MODE: Final = "SELECT admin_auth_mode FROM platform"
+_SET_AUTH_MODE: Final = "UPDATE platform SET admin_auth_mode = $1"
 _WARNINGS: Final = """
 SELECT onboarding = 'FRESH' AS fresh, (SELECT ceil(extract(epoch FROM not_after - now()) / 86400)
     FROM admin_certificate WHERE state = 'current')::int AS admin_days
@@ -33,14 +36,25 @@ async def mark_initialised(connection: Connection) -> None:
     await connection.execute(_INITIALISE)
 
 
+async def onboarding(connection: Connection) -> Onboarding | None:
+    """Return how far the platform is set up; None before administrator and superuser exist."""
+    value: str | None = await connection.fetchval(_ONBOARDING)
+    return Onboarding(value) if value is not None else None
+
+
 async def complete_onboarding(connection: Connection) -> bool:
     """End the FRESH state; return whether it lasted until now."""
     return bool(await connection.fetchval(_COMPLETE))
 
 
-async def use_pkcs12(connection: Connection) -> None:
-    """Note that the administrator's key is in a PKCS#12 file, not in hardware."""
-    await connection.execute(_USE_PKCS12)
+async def auth_mode(connection: Connection) -> AdminAuthMode:
+    """Return where the administrator's key is."""
+    return AdminAuthMode(await connection.fetchval(_AUTH_MODE))
+
+
+async def set_auth_mode(connection: Connection, mode: AdminAuthMode) -> None:
+    """Note where the administrator's key is from now on."""
+    await connection.execute(_SET_AUTH_MODE, mode)
 
 
 async def fresh_and_admin_days(connection: Connection) -> tuple[bool, int | None]:

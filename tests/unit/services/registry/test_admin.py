@@ -8,7 +8,7 @@ import pytest
 from contracts.errors import CertwireError, ErrorCode
 from contracts.issuer import GenerateAdminBundle
 from contracts.principal import PrincipalKind
-from services.registry.handlers import reset_admin
+from services.registry.handlers.administrator import reset_admin
 from services.registry.sweeper import sweep
 from tests.support.registry import StandInIssuer, Tables, a_registry, initialised, reset, who
 from tests.support.servers import Place, PostgresServer
@@ -36,7 +36,9 @@ async def test_a_reset_makes_a_new_administrator_and_revokes_the_old_one(
         assert await who(registry, old, new) == [None, PrincipalKind.ADMIN]
         assert await tables.values(STATES) == ["superseded", "current"]
         assert len(reply.password) == 32
-        assert issuer.made[-1].renews == old
+        made = issuer.made[-1]
+        assert isinstance(made, GenerateAdminBundle)
+        assert made.renews == old
         await sweep(registry)
         await sweep(registry)
     [told] = issuer.revoked
@@ -84,6 +86,6 @@ async def test_a_certificate_that_comes_after_its_claim_was_voided_is_not_record
         first = await initialised(registry)
         with pytest.raises(CertwireError) as undone:
             await reset_admin(reset(), registry)
-        assert undone.value.code is ErrorCode.OUTCOME_UNKNOWN
+        assert undone.value.code is ErrorCode.CLAIM_VOIDED
         assert await who(registry, first.admin.certificate.fingerprint) == [PrincipalKind.ADMIN]
     assert await tables.values(ACTIONS) == ["admin_create", "user_create"]

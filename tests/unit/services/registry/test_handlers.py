@@ -9,12 +9,10 @@ from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import IdempotencyKey
 from contracts.principal import Credential, CredentialKind, PrincipalKind, Role
 from contracts.registry import CompleteOnboarding, LogIn, ResolveCredentials
-from services.registry.handlers import (
-    complete_onboarding,
-    log_in,
-    reset_admin,
-    resolve_credentials,
-)
+from services.registry.handlers.administrator import reset_admin
+from services.registry.handlers.credentials import resolve_credentials
+from services.registry.handlers.onboarding import complete_onboarding
+from services.registry.handlers.sessions import log_in
 from services.registry.passwords import Passwords
 from services.registry.service import Registry
 from shared.secrets import token_hash

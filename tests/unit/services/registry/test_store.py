@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from contracts.principal import Credential, CredentialKind
+from services.registry.domain.renewal import OVERLAP
 from services.registry.store import credentials, sessions
 from services.registry.store.sessions import Limits
 from shared.database import Database
@@ -81,7 +82,7 @@ async def test_a_credential_is_found_by_index_among_many(place: Place, tables: T
         async with database.connection() as connection:
             assert await credentials.resolve(connection, [asked]) == [credentials.UNKNOWN]
             plan = await connection.fetch(
-                f"EXPLAIN {credentials.RESOLVE}", [asked.kind], [asked.sha256]
+                f"EXPLAIN {credentials.RESOLVE}", [asked.kind], [asked.sha256], OVERLAP
             )
     finally:
         await database.close()

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.issuer import GenerateAdminBundle, RevokeRegistryCertificates, VoidRegistryClaims
 from contracts.principal import PrincipalKind
-from services.registry.handlers import reset_admin
+from services.registry.handlers.administrator import reset_admin
 from services.registry.sweeper import sweep
 from tests.support.registry import Crash, StandInIssuer, Tables, a_registry, initialised, reset, who
 from tests.support.servers import Place, PostgresServer
