@@ -78,6 +78,8 @@ async def _postgres(settings: "Settings") -> "StatusReport":
 
     try:
         connection = await asyncpg.connect(role_url(settings, INSPECT), timeout=ANSWER_SECONDS)
+    except OSError:  # a time-out is one too
+        return _missing("postgres", "it does not answer")
     except (*LOST, asyncpg.PostgresError) as error:
         return _missing("postgres", str(error) or type(error).__name__)
     version = str(connection.get_server_version().major)
