@@ -5,7 +5,8 @@ HTTP in: `peer` (connection) → `edge` (every request) → `dialects` (routes) 
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI
 
@@ -20,6 +21,7 @@ from services.gateway.exchange import Services
 from services.gateway.peer import PeerProtocol
 from services.gateway.public import public_api
 from services.gateway.readiness import Readiness
+from services.gateway.routes import BEARER, CERTIFICATE
 from services.gateway.settings import GatewaySettings
 from services.gateway.tls import Tls
 from shared import VERSION, runtime
@@ -29,6 +31,12 @@ from shared.http_server import HttpServer, bind
 LOG: Final = logging.getLogger(__name__)
 
 DIALECTS: Final[tuple[Dialect, ...]] = (INSTANCE, FASTPKI)
+KEEP_ALIVE_SECONDS: Final = 30
+"""How long an idle connection stays open."""
+SECURITY_SCHEMES: Final = {
+    CERTIFICATE: {"type": "mutualTLS", "description": "A client certificate of the platform"},
+    BEARER: {"type": "http", "scheme": "bearer", "description": "An access token"},
+}
 
 
 class Gateway:
@@ -40,14 +48,19 @@ class Gateway:
         self.tls: Final = Tls(settings, self.bus)
         self._readiness = Readiness(self.bus, self.tls)
         self._tasks: list[asyncio.Task[None]] = []
-        connection = {"http": PeerProtocol, "ws": "none"}
+        connection = {"http": PeerProtocol, "ws": "none", "timeout_keep_alive": KEEP_ALIVE_SECONDS}
         self.http: Final = HttpServer(
             Edge(public_api(self.status), (), settings),
             bind(settings.http_host, settings.http_port),
             **connection,
         )
         self.https: Final = HttpServer(
-            Edge(api(settings), DIALECTS, settings, Services(self.bus, Identities(self.bus))),
+            Edge(
+                Api(DIALECTS, settings.public_url),
+                DIALECTS,
+                settings,
+                Services(self.bus, Identities(self.bus)),
+            ),
             bind(settings.https_host, settings.https_port),
             ssl_context_factory=lambda *_: self.tls.context,
             **connection,
@@ -60,8 +73,8 @@ class Gateway:
     async def start(self) -> None:
         """Answer on the public port at once, and on the TLS port once that has a certificate."""
         self.http.start()
-        self._tasks.append(asyncio.create_task(self.tls.run()))
-        self._tasks.append(asyncio.create_task(self._serve_status()))
+        self.tls.begin()
+        self._tasks.append(asyncio.create_task(self._work()))
         await self.tls.ready.wait()
         self.https.start()
         LOG.info("serving", extra={"https_port": self.https.port, "http_port": self.http.port})
@@ -72,27 +85,35 @@ class Gateway:
         await runtime.cancel(self._tasks)
         await close(self._broker)
 
-    async def _serve_status(self) -> None:
+    async def _work(self) -> None:
         await connect(self._broker)
         await self.bus.serve_status(status_subject(Service.GATEWAY), self.status)
+        await self.tls.run()
 
 
-def api(settings: GatewaySettings) -> FastAPI:
-    """Return all routes of the TLS port, with `GET /openapi.json`.
+class Api(FastAPI):
+    """All routes of the TLS port, with `GET /openapi.json`.
 
-    FastAPI's own middleware is left out: `Edge` does what it would do.
+    FastAPI's own middleware is not in use: `Edge` does what it would do.
     """
-    application = FastAPI(
-        title="Certwire",
-        version=VERSION,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,  # a redirect's target would come from the Host header
-        servers=[{"url": settings.public_url}] if settings.public_url else None,
-    )
-    for dialect in DIALECTS:
-        application.router.routes.extend(dialect.routes)
-    return application
+
+    def __init__(self, dialects: Sequence[Dialect], public_url: str | None = None) -> None:
+        super().__init__(
+            title="Certwire",
+            version=VERSION,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,  # a redirect's target would come from the Host header
+            servers=[{"url": public_url}] if public_url else None,
+        )
+        for dialect in dialects:
+            self.router.routes.extend(dialect.routes)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description, with what FastAPI has no word for: client certificates."""
+        schema = super().openapi()
+        schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+        return schema
 
 
 async def build(settings: GatewaySettings) -> Gateway:

@@ -222,7 +222,8 @@ def _tell(exchange: Exchange, route: str, status: int) -> None:
             span.set_attribute("certwire.caller_request_id", exchange.caller_request_id)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             span.set_status(Status(StatusCode.ERROR))
-    troubled = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    # On the public port a 503 is no trouble: it is the answer, asked for every second.
+    troubled = exchange.services is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR
     level = logging.INFO if troubled or exchange.caller_request_id else logging.DEBUG
     if LOG.isEnabledFor(level):
         LOG.log(

@@ -16,6 +16,10 @@ from starlette.types import Receive, Scope, Send
 from services.gateway.exchange import SCOPE, Exchange, exchange_of
 from services.gateway.refusals import REFUSALS, Refusals
 
+CERTIFICATE: Final = "certificate"
+BEARER: Final = "bearer"
+PUBLIC: Final[dict[str, Any]] = {"security": []}
+"""`openapi_extra` of a route that anybody may call, in a group of others."""
 JSON_CONTENT: Final = (b"content-type", b"application/json")
 
 
@@ -35,6 +39,13 @@ class DialectRoute(APIRoute):
     """A route whose refusals are worded as its dialect has it for this group of routes."""
 
     refusals: ClassVar[Refusals] = REFUSALS
+    security: ClassVar[tuple[str, ...]] = ()
+    """Names of the security schemes of which one is needed; for the documentation alone."""
+
+    def __init__(self, path: str, endpoint: Any, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
+        security: list[dict[str, list[str]]] = [{name: []} for name in self.security]
+        options["openapi_extra"] = {"security": security, **(options.get("openapi_extra") or {})}
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Any:  # noqa: ANN401 - FastAPI's own
         """Return FastAPI's handler with our request."""
@@ -84,7 +95,9 @@ class DirectRoute(DialectRoute):
         except json.JSONDecodeError as error:
             raise invalid_json(error) from None
         except ValidationError as error:
-            raise RequestValidationError(error.errors(include_url=False)) from None
+            raise RequestValidationError(
+                error.errors(include_url=False, include_input=False)
+            ) from None
 
 
 def invalid_json(error: json.JSONDecodeError) -> RequestValidationError:

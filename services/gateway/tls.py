@@ -8,6 +8,7 @@ through the handshake.
 import asyncio
 import logging
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,12 +62,13 @@ class Shown:
         """Read the first certificate. Raises ValueError."""
         return cls(x509.load_pem_x509_certificates(pem)[0])
 
-    def is_due(self, now: datetime, trusted: list[x509.Certificate]) -> bool:
-        """Return whether another one is needed: by age, or because none of `trusted` signed it."""
+    def is_due(self, now: datetime, ca_pem: str) -> bool:
+        """Return whether another one is needed: by age, or because none of these CAs signed it."""
         begins, ends = self.leaf.not_valid_before_utc, self.leaf.not_valid_after_utc
         if now >= begins + (ends - begins) * RENEW_AT:
             return True
-        return not any(_signed(issuer, self.leaf) for issuer in trusted)
+        issuers = x509.load_pem_x509_certificates(ca_pem.encode())
+        return not any(_signed(issuer, self.leaf) for issuer in issuers)
 
     def has_expired(self, now: datetime) -> bool:
         """Return whether clients refuse it."""
@@ -79,6 +81,17 @@ def _signed(issuer: x509.Certificate, leaf: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
+
+
+async def _problem_of(step: Callable[[], Awaitable[None]]) -> str | None:
+    """Do a step; return what hindered it."""
+    try:
+        await step()
+    except CertwireError as error:
+        return error.detail or str(error.code)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        return str(error) or type(error).__name__
+    return None
 
 
 class Tls:
@@ -95,7 +108,7 @@ class Tls:
         self._shown: Shown | None = None
         self._loaded: tuple[int, ...] = ()
         self._request = CertificateRequest.new()
-        self._problem = ""
+        self._problems: list[str] = []
 
     def problems(self) -> list[str]:
         """Return what keeps the port from serving."""
@@ -110,53 +123,51 @@ class Tls:
 
     def warnings(self) -> list[str]:
         """Return what went wrong last, and hinders nobody yet."""
-        return [self._problem] if self._problem else []
+        return self._problems
+
+    def begin(self) -> None:
+        """Take up what the files have and is still good: it serves without an issuer too."""
+        try:
+            self._adopt(self._trust_file.read_text())
+            if self._settings.tls_certificate is not None:
+                self._load_configured()
+            else:
+                shown = Shown.from_pem(self._certificate_file.read_bytes())
+                if not shown.has_expired(utc_now()):
+                    self._show(shown, self._certificate_file)
+        except (OSError, ValueError) as problem:
+            LOG.info("nothing to begin with", extra={"problem": str(problem)})
 
     async def run(self) -> None:
-        """Begin with what an earlier process left, and keep everything fresh from then on."""
-        self._begin()
+        """Keep everything fresh."""
         while True:
-            try:
-                await self.refresh()
-                self._note("")
-            except CertwireError as error:
-                self._note(error.detail or str(error.code))
-            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                self._note(str(error) or type(error).__name__)
+            problems = [
+                problem
+                for step in (self._refresh_trust, self._refresh_certificate)
+                if (problem := await _problem_of(step))
+            ]
+            if problems and problems != self._problems:
+                LOG.warning("TLS is not fresh", extra={"problems": problems})
+            self._problems = problems
             await asyncio.sleep(REFRESH_SECONDS if self.ready.is_set() else RETRY_SECONDS)
 
-    async def refresh(self) -> None:
-        """Ask the issuer what is new. Raises CertwireError, OSError and ValueError."""
-        if self._settings.tls_certificate is not None:
-            self._load_configured()
+    async def _refresh_trust(self) -> None:
         platform = await self._bus.request(GetPlatformCa(call=own_call()))
         if platform.ca_pem != self._trust:
             self._adopt(platform.ca_pem)
             self._keep(self._trust_file, platform.ca_pem)
-        if self._settings.tls_certificate is None:
-            await self._renew()
 
-    def _begin(self) -> None:
-        """Take trust and certificate from the files, where they are still good."""
-        try:
-            self._adopt(self._trust_file.read_text())
-            shown = Shown.from_pem(self._certificate_file.read_bytes())
-            if not shown.has_expired(utc_now()):
-                self._show(shown, self._certificate_file)
-        except (OSError, ValueError) as problem:
-            LOG.info("nothing to begin with", extra={"problem": str(problem)})
-
-    async def _renew(self) -> None:
-        """Have a new key signed, where the certificate is due. The same request until it is."""
-        trusted = x509.load_pem_x509_certificates(self._trust.encode())
-        if self._shown is not None and not self._shown.is_due(utc_now(), trusted):
-            return
-        signed = await self._bus.request(self._request.again())
-        pem = self._request.key_pem + signed.chain_pem.encode()
-        self._keep(self._certificate_file, pem)
-        self._show(Shown.from_pem(pem), self._certificate_file)
-        self._request = CertificateRequest.new()
-        LOG.info("new server certificate", extra={"not_after": str(signed.not_after)})
+    async def _refresh_certificate(self) -> None:
+        """Load changed files; without any, have a new key signed where that is due."""
+        if self._settings.tls_certificate is not None:
+            self._load_configured()
+        elif self._trust and (self._shown is None or self._shown.is_due(utc_now(), self._trust)):
+            signed = await self._bus.request(self._request.again())
+            pem = self._request.key_pem + signed.chain_pem.encode()
+            self._keep(self._certificate_file, pem)
+            self._show(Shown.from_pem(pem), self._certificate_file)
+            self._request = CertificateRequest.new()
+            LOG.info("new server certificate", extra={"not_after": str(signed.not_after)})
 
     def _load_configured(self) -> None:
         """Load the configured files, and again when they have changed."""
@@ -187,11 +198,6 @@ class Tls:
     def _keep(self, path: Path, content: str | bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, content)
-
-    def _note(self, problem: str) -> None:
-        if problem and problem != self._problem:
-            LOG.warning("TLS is not fresh", extra={"problem": problem})
-        self._problem = problem
 
     @property
     def _trust_file(self) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict
 from starlette.routing import BaseRoute
 
 from services.gateway.shapes import Shape
@@ -20,3 +21,9 @@ class Dialect:
     def has(self, path: str) -> bool:
         """Return whether the path belongs to it."""
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self.prefixes)
+
+
+class Body(BaseModel):
+    """What a dialect reads or writes. Its errors do not say what was in it: it may be a secret."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)

@@ -4,11 +4,11 @@ from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Form
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from contracts.errors import ErrorCode
 from contracts.registry import LogIn
-from services.gateway.dialects.dialect import Dialect
+from services.gateway.dialects.dialect import Body, Dialect
 from services.gateway.exchange import Current
 from services.gateway.refusals import REFUSALS, described
 from services.gateway.routes import DialectRoute
@@ -18,7 +18,7 @@ from shared.clock import utc_now
 PREFIXES: Final = ("/api/v1/auth",)
 
 
-class PasswordForm(BaseModel):
+class PasswordForm(Body):
     """RFC 6749 section 4.3.2. What else the form may have, such as a scope, is not looked at."""
 
     grant_type: Literal["password"] = "password"
@@ -26,7 +26,7 @@ class PasswordForm(BaseModel):
     password: Annotated[str, Field(max_length=1024, repr=False)]
 
 
-class Token(BaseModel):
+class Token(Body):
     """RFC 6749 section 5.1; `expires_in` in seconds."""
 
     access_token: str

@@ -46,7 +46,7 @@ from services.gateway.dialects.instance_models import (
 )
 from services.gateway.exchange import Current
 from services.gateway.refusals import REFUSALS, Refusal, Refusals, described
-from services.gateway.routes import DialectRoute, DirectRoute
+from services.gateway.routes import BEARER, CERTIFICATE, PUBLIC, DialectRoute, DirectRoute
 from services.gateway.shapes import Detail, FastapiShape, Issues
 from shared.secrets import token_hash
 
@@ -69,6 +69,7 @@ _NOT_THERE: Final = Refusal(HTTPStatus.NOT_FOUND, "Instance not found")
 class CallRoute(DirectRoute):
     """A call of an instance: which check it failed is told to the audit log, not to the caller."""
 
+    security = (CERTIFICATE,)
     refusals: ClassVar[Refusals] = {
         **REFUSALS,
         ErrorCode.CREDENTIAL_MISSING: _NOT_THEM,
@@ -141,6 +142,7 @@ async def refresh_secrets(
 
 @calls.post(
     "/{instance_id}/cert/bootstrap",
+    openapi_extra=PUBLIC,
     responses=described(CallRoute.refusals, _CERTIFICATE_ERRORS, Detail),
 )
 async def bootstrap_certificate(
@@ -165,6 +167,7 @@ async def bootstrap_certificate(
 class AdministrationRoute(DialectRoute):
     """For the administrator's certificate, or a superuser's token."""
 
+    security = (CERTIFICATE, BEARER)
     refusals: ClassVar[Refusals] = {
         **REFUSALS,
         ErrorCode.NOT_FOUND: Refusal(HTTPStatus.NOT_FOUND, "Instance not found", explains=True),

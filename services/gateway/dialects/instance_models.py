@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field, JsonValue, PlainSerializer
+from pydantic import AfterValidator, Field, JsonValue, PlainSerializer
 
 from contracts.certificates import SignedCertificate
 from contracts.instance import BootstrapToken, Instance, InstanceStatus, InventoryRow
+from services.gateway.dialects.dialect import Body
 
 WG_KEY_BYTES: Final = 32
 """A Curve25519 public key (RFC 7748 section 5)."""
@@ -65,18 +66,18 @@ VpnIp = Annotated[str, Field(pattern=r"^10\.\d{1,3}\.\d{1,3}\.\d{1,3}$"), AfterV
 AgentSecrets = Annotated[dict[str, JsonValue], AfterValidator(_small), Field(repr=False)]
 
 
-class RenewRequest(BaseModel):
+class RenewRequest(Body):
     csr_pem: CsrPem
     wg_public_key: str
 
 
-class BootstrapRequest(BaseModel):
+class BootstrapRequest(Body):
     token: Annotated[str, Field(min_length=1, max_length=512, repr=False)]
     csr_pem: CsrPem
     wg_public_key: str
 
 
-class RenewedCertificate(BaseModel):
+class RenewedCertificate(Body):
     """The new certificate; the serial number in lower-case hex."""
 
     cert_pem: str
@@ -92,23 +93,23 @@ class RenewedCertificate(BaseModel):
         )
 
 
-class RefreshRequest(BaseModel):
+class RefreshRequest(Body):
     vpn_ip: VpnIp
     wg_public_key: str
 
 
-class RefreshedSecrets(BaseModel):
+class RefreshedSecrets(Body):
     agent_secrets: dict[str, JsonValue] = Field(repr=False)
 
 
-class NewInstance(BaseModel):
+class NewInstance(Body):
     name: Name
     wg_public_key: WgPublicKey
     vpn_ip: VpnIp
-    agent_secrets: AgentSecrets = {}
+    agent_secrets: AgentSecrets = Field(default_factory=dict, repr=False)
 
 
-class InstanceView(BaseModel):
+class InstanceView(Body):
     """An instance, never with secrets or token."""
 
     id: UUID
@@ -130,20 +131,20 @@ class CreatedInstance(InstanceView):
     bootstrap_expires_at: Moment
 
 
-class InstanceList(BaseModel):
+class InstanceList(Body):
     instances: list[InstanceView]
     next_cursor: str | None
 
 
-class StatusChange(BaseModel):
+class StatusChange(Body):
     status: InstanceStatus
 
 
-class NewSecrets(BaseModel):
+class NewSecrets(Body):
     agent_secrets: AgentSecrets
 
 
-class NewBootstrapToken(BaseModel):
+class NewBootstrapToken(Body):
     """Shown once; those before it are spent."""
 
     bootstrap_token: str = Field(repr=False)
@@ -154,7 +155,7 @@ class NewBootstrapToken(BaseModel):
         return cls(bootstrap_token=token.token, bootstrap_expires_at=token.expires_at)
 
 
-class Certificate(BaseModel):
+class Certificate(Body):
     """A row of the InternalCertInventory."""
 
     instance_id: UUID
@@ -170,15 +171,15 @@ class Certificate(BaseModel):
         return cls(serial=row.serial_hex, **row.model_dump(exclude={"serial_hex"}))
 
 
-class CertificateList(BaseModel):
+class CertificateList(Body):
     certificates: list[Certificate]
     next_cursor: str | None
 
 
-class Revocation(BaseModel):
+class Revocation(Body):
     reason: Reason | None = None
 
 
-class Revoked(BaseModel):
+class Revoked(Body):
     serial: str
     revoked_at: Moment

@@ -161,7 +161,7 @@ async def test_the_api_is_documented(http: httpx2.AsyncClient) -> None:
     assert renewal["responses"]["409"]["description"] == "Instance not running"
     assert renewal["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert [parameter["name"] for parameter in renewal["parameters"]] == ["instance_id"]
-    assert len(paths) == 10
+    assert len([path for path in paths if path.startswith(INSTANCES)]) == 9
     schemas = answer.json()["components"]["schemas"]
     assert schemas["RenewRequest"]["properties"]["csr_pem"]["minLength"] == 100
     assert "HTTPValidationError" not in schemas
