@@ -14,6 +14,7 @@ from contracts.principal import Principal
 _CANONICAL: Final = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 )
+_ALWAYS_EXACT: Final = frozenset({str, bool, type(None)})
 GENESIS_HASH: Final = "0" * 64
 """`previous_hash` of a service's first record."""
 
@@ -69,7 +70,7 @@ class AuditEntry(Message):
     service: str
     time: datetime
     actor: Actor
-    action: str
+    action: str = Field(pattern=r"^[a-z][a-z0-9_]*$")  # it is a part of the record's subject
     object: AuditObject
     outcome: Outcome
     detail: dict[str, JsonValue] = Field(default_factory=dict)
@@ -110,7 +111,7 @@ def _refuse_inexact(value: JsonValue) -> None:
         for name, item in value.items():
             if not name.isascii():
                 raise ValueError("a canonical object name is ASCII")
-            if type(item) is not str:  # most are: spare the call
+            if type(item) not in _ALWAYS_EXACT:  # most are: spare the call
                 _refuse_inexact(item)
     elif isinstance(value, list):
         for item in value:

@@ -75,7 +75,7 @@ def outbox_row(
         "ce-type": event.ce_type(),
         "ce-subject": quote(event.ce_subject(), safe=_UNQUOTED),
         "ce-time": body["time"],
-        "ce-requestid": request_id,
+        "ce-requestid": quote(request_id, safe=_UNQUOTED),
         "content-type": "application/json",
     }
     if traceparent is not None:

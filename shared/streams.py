@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import Header
 
 ACK_TIMEOUT_SECONDS: Final = 5.0
+MESSAGE_ID: Final = "Nats-Msg-Id"
+"""The header by which a stream drops what it has taken within the last two minutes."""
 
 
 class PublishError(Exception):
@@ -26,15 +27,33 @@ class StreamMessage:
     subject: str
     message_id: str
     payload: bytes
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Acknowledged:
-    """The highest sequence that a stream acknowledged for a batch."""
+    """What a stream acknowledged of a batch: its highest sequence, and the lowest that is new.
 
-    stream: str
-    sequence: int
+    `lowest_new` is None where the stream had all of them before.
+    """
+
+    highest: int = 0
+    lowest_new: int | None = None
+
+    def add(self, sequence: int, *, duplicate: bool) -> None:
+        """Take one acknowledgement into account."""
+        self.highest = max(self.highest, sequence)
+        if not duplicate and (self.lowest_new is None or sequence < self.lowest_new):
+            self.lowest_new = sequence
+
+
+def _publication(message: StreamMessage, reply: str) -> bytes:
+    """Return the message as NATS's protocol has it; no header of ours holds a line break."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in message.headers.items()])
+    headers = f"NATS/1.0\r\n{lines}{MESSAGE_ID}: {message.message_id}\r\n\r\n".encode()
+    size = len(headers) + len(message.payload)
+    command = f"HPUB {message.subject} {reply} {len(headers)} {size}\r\n".encode()
+    return b"".join((command, headers, message.payload, b"\r\n"))
 
 
 class StreamPublisher:
@@ -45,8 +64,7 @@ class StreamPublisher:
         self._inbox = ""
         self._batch = 0
         self._open: dict[str, StreamMessage] = {}
-        self._highest: dict[str, int] = {}
-        self._problem: str | None = None
+        self._acknowledged: dict[str, Acknowledged] = {}
         self._done: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
@@ -54,44 +72,50 @@ class StreamPublisher:
         self._inbox = self._client.new_inbox()
         await self._client.subscribe(f"{self._inbox}.*", cb=self._acknowledge)
 
-    async def publish(self, messages: Sequence[StreamMessage]) -> list[Acknowledged]:
-        """Publish in order and wait until all are acknowledged. Raises `PublishError`."""
+    async def publish(self, messages: Sequence[StreamMessage]) -> dict[str, Acknowledged]:
+        """Publish in order and wait until all are acknowledged; return that by stream.
+
+        Raises `PublishError`.
+        """
         if not messages:
-            return []
+            return {}
+        if not self._client.is_connected:
+            raise PublishError("NATS is away")  # or all of it would wait in a buffer, unseen
         self._batch += 1
-        self._highest, self._problem = {}, None
         self._open = {f"{self._batch}-{n}": message for n, message in enumerate(messages)}
+        self._acknowledged = {message.stream: Acknowledged() for message in messages}
         self._done = asyncio.get_running_loop().create_future()
         try:
-            for token, message in list(self._open.items()):
-                await self._client.publish(
-                    message.subject,
-                    message.payload,
-                    reply=f"{self._inbox}.{token}",
-                    headers={
-                        **message.headers,
-                        Header.MSG_ID.value: message.message_id,
-                        Header.EXPECTED_STREAM.value: message.stream,
-                    },
-                )
             async with asyncio.timeout(ACK_TIMEOUT_SECONDS):
+                await self._send(
+                    b"".join(
+                        _publication(message, f"{self._inbox}.{token}")
+                        for token, message in self._open.items()
+                    )
+                )
                 await self._done
         except (TimeoutError, NatsError, OSError) as error:
             raise PublishError(f"{len(self._open)} messages were not acknowledged") from error
         finally:
+            self._done.cancel()
             self._open, self._done = {}, None
-        return [Acknowledged(stream, sequence) for stream, sequence in self._highest.items()]
+        return self._acknowledged
+
+    async def _send(self, commands: bytes) -> None:
+        """Send all at once: `Client.publish` costs as much a message as all the rest of it."""
+        await self._client._send_command(commands)  # noqa: SLF001 - it has no public form
+        await self._client._flush_pending()  # noqa: SLF001 - it has no public form
 
     async def _acknowledge(self, message: Msg) -> None:
-        published = self._open.pop(message.subject.rsplit(".", 1)[-1], None)
+        published = self._open.pop(message.subject.rpartition(".")[2], None)
         if published is None or self._done is None or self._done.done():
+            return  # of a batch that was given up
+        reply: dict[str, Any] = json.loads(message.data) if message.data else {}
+        if "error" in reply or reply.get("stream") != published.stream:
+            reason = reply.get("error", "no stream took it")
+            self._done.set_exception(PublishError(f"{published.subject}: {reason}"))
             return
-        reply = json.loads(message.data) if message.data else {"error": "no stream took it"}
-        if "error" in reply:
-            self._done.set_exception(PublishError(f"{published.subject}: {reply['error']}"))
-            return
-        self._highest[published.stream] = max(
-            self._highest.get(published.stream, 0), int(reply["seq"])
-        )
+        duplicate = bool(reply.get("duplicate"))
+        self._acknowledged[published.stream].add(int(reply["seq"]), duplicate=duplicate)
         if not self._open:
             self._done.set_result(None)

@@ -15,6 +15,10 @@ GATEWAY: Final = "tests/contract/gateway"
 INSTANCE: Final = "tests/contract/instance"
 # Modules that are tested through a service's face, in dialogues: module pattern → test file.
 TESTED_BY: Final[dict[str, str]] = {
+    "shared/broker.py": "tests/contract/test_broker.py",
+    "shared/relay.py": "tests/contract/test_relay.py",
+    "shared/runtime.py": "tests/contract/test_runtime.py",
+    "shared/streams.py": "tests/contract/test_stream_publisher.py",
     "services/gateway/*.py": f"{GATEWAY}/test_http.py",
     "services/gateway/dialects/fastpki.py": f"{GATEWAY}/test_token_endpoint.py",
     "services/gateway/dialects/instance*.py": f"{GATEWAY}/test_instance_calls.py",

@@ -21,7 +21,8 @@ CREATE TABLE relay (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     sequence bigint NOT NULL DEFAULT 0,
     hash text NOT NULL DEFAULT repeat('0', 64),
-    published bigint NOT NULL DEFAULT 0,
+    published bigint NOT NULL DEFAULT 0,  -- goes back where a stream has to get all rows again
+    reached bigint NOT NULL DEFAULT 0,    -- the furthest that it has ever been
     streams text NOT NULL DEFAULT '{}'  -- stream name → {created, sequence} as last acknowledged
 );
 INSERT INTO relay DEFAULT VALUES;

@@ -176,3 +176,13 @@ class NatsServer:
     def wipe(self) -> None:
         """Lose everything that was stored."""
         shutil.rmtree(self.directory / "store", ignore_errors=True)
+
+    def save(self) -> Path:
+        """Return a copy of what is stored."""
+        copy = Path(tempfile.mkdtemp(dir=self.directory)) / "store"
+        return Path(shutil.copytree(self.directory / "store", copy))
+
+    def restore(self, copy: Path) -> None:
+        """Put a copy in the place of what is stored."""
+        self.wipe()
+        shutil.copytree(copy, self.directory / "store")
