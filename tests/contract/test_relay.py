@@ -26,7 +26,7 @@ from shared.relay import Relay
 from shared.settings import Settings
 from shared.streams import PublishError
 from tests.support.servers import NatsServer, Place, PostgresServer
-from tests.support.streams import Stored, stored
+from tests.support.stored import Stored, stored
 
 SERVICE = Service.INSTANCE
 ACTOR = Actor(kind="admin", id="admin", name="Zoë")

@@ -13,7 +13,7 @@ from contracts.subjects import AUDIT_STREAM, EVENTS_STREAM
 from shared import streams
 from shared.streams import Acknowledged, PublishError, StreamMessage, StreamPublisher
 from tests.support.servers import NatsServer, Place, PostgresServer
-from tests.support.streams import nats_client, stored
+from tests.support.stored import nats_client, stored
 
 
 @pytest.fixture
