@@ -1,5 +1,7 @@
 """Settings of the instance service."""
 
+from datetime import timedelta
+
 from pydantic import Field
 
 from shared.settings import Settings
@@ -17,6 +19,13 @@ class InstanceSettings(Settings):
     """Renewals with an invalid CSR that one instance may try: protects the CA."""
     instance_bootstrap_failures_per_minute: int = Field(default=120, ge=1)
     """Bootstraps with a wrong token that one address may try."""
+    instance_claim_lifetime_seconds: int = Field(default=30, ge=3)
+    """A claim that is pending for longer is voided; signing gets a third of it."""
+
+    @property
+    def claim_lifetime(self) -> timedelta:
+        """Return how long a claim may be pending."""
+        return timedelta(seconds=self.instance_claim_lifetime_seconds)
 
     def key_encryption_keys(self) -> str:
         """Return the keys from the environment or from their file."""

@@ -41,9 +41,11 @@ async def forget(instances: Instances) -> None:
 
 
 async def void_overdue(instances: Instances) -> int:
-    """Void claims that are pending for over 30 s; return how many."""
+    """Void claims that are pending for too long; return how many."""
     async with instances.runtime.database.connection() as connection:
-        overdue = await renewals.overdue_claims(connection, PAGE_LIMIT)
+        overdue = await renewals.overdue_claims(
+            connection, instances.settings.claim_lifetime, PAGE_LIMIT
+        )
     if overdue:
         await void_claims(instances, overdue)
     return len(overdue)

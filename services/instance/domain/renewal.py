@@ -25,8 +25,6 @@ from services.instance.domain import wireguard
 
 RENEWAL_INTERVAL: Final = timedelta(seconds=3600)
 """One successful renewal in any 3,600 s (instance-lifecycle specification)."""
-CLAIM_LIFETIME: Final = timedelta(seconds=30)
-"""A claim that is pending for longer is voided."""
 ATTEMPT_WINDOW: Final = timedelta(hours=1)
 SUPERSEDED: Final = "superseded"
 
@@ -113,7 +111,10 @@ def require_running(instance: InstanceFacts) -> None:
 
 
 def explain(
-    presented: Presented, csr_public_key_sha256: str | None, attempts_per_hour: int
+    presented: Presented,
+    csr_public_key_sha256: str | None,
+    attempts_per_hour: int,
+    claim_lifetime: timedelta,
 ) -> InstanceFacts:
     """Return the instance where the lost reply of its last renewal is to be repeated.
 
@@ -145,7 +146,7 @@ def explain(
         wait = instance.renewed_at + RENEWAL_INTERVAL - presented.now
         if wait > timedelta(0):
             raise _limited(wait, actor)
-    raise _limited(CLAIM_LIFETIME, actor)
+    raise _limited(claim_lifetime, actor)
 
 
 def _limited(wait: timedelta, actor: Principal) -> CertwireError:

@@ -39,8 +39,8 @@ from shared.identifiers import uuid7
 from shared.secrets import token_hash
 from shared.x509 import CertificateRequest, parse_csr
 
-SIGNING_SECONDS: Final = 10.0
-"""What the issuer gets at most; well below the 30 s after which a claim is voided."""
+SIGNING_SHARE: Final = 1 / 3
+"""What the issuer gets at most of the time after which a claim is voided."""
 REPEAT_POLL_SECONDS: Final = 0.05
 
 
@@ -67,6 +67,7 @@ async def renew_certificate(command: RenewCertificate, instances: Instances) -> 
                 answered.presented,
                 request.public_key_sha256 if request else None,
                 attempt.attempts_per_hour,
+                instances.settings.claim_lifetime,
             )
         except CertwireError as error:
             if error.code is ErrorCode.INVALID_CSR and invalid is not None:
@@ -168,7 +169,8 @@ def _bootstrapped(
 async def _sign(
     command: RenewCertificate | BootstrapCertificate, instances: Instances, claimed: _Claimed
 ) -> SignedCertificate:
-    deadline = min(command.call.deadline, time.time() + SIGNING_SECONDS)
+    seconds = SIGNING_SHARE * instances.settings.instance_claim_lifetime_seconds
+    deadline = min(command.call.deadline, time.time() + seconds)
     try:
         return await instances.runtime.bus.request(
             SignInstanceCertificate(

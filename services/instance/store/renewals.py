@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -13,7 +13,6 @@ from contracts.instance import InstanceStatus
 from contracts.messages import IdempotencyKey
 from services.instance.domain.renewal import (
     ATTEMPT_WINDOW,
-    CLAIM_LIFETIME,
     RENEWAL_INTERVAL,
     SUPERSEDED,
     CertificateFacts,
@@ -305,12 +304,14 @@ async def void(connection: Connection, claims: Sequence[tuple[UUID, UUID]]) -> l
     return [Claim(row["id"], row["instance_id"], row["request_id"]) for row in rows]
 
 
-async def overdue_claims(connection: Connection, limit: int) -> list[tuple[UUID, UUID]]:
-    """Return (instance, claim) of claims that are pending for too long."""
+async def overdue_claims(
+    connection: Connection, lifetime: timedelta, limit: int
+) -> list[tuple[UUID, UUID]]:
+    """Return (instance, claim) of claims that are pending for longer."""
     rows = await connection.fetch(
         "SELECT instance_id, id FROM claim WHERE state = 'pending'"
         " AND created_at < now() - $1::interval ORDER BY created_at LIMIT $2",
-        CLAIM_LIFETIME,
+        lifetime,
         limit,
     )
     return [(row["instance_id"], row["id"]) for row in rows]

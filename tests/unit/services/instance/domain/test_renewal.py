@@ -20,6 +20,7 @@ from services.instance.domain.renewal import (
 NOW = datetime(2026, 4, 19, 12, tzinfo=UTC)
 KEY = bytes(range(32))
 CSR_KEY = "c" * 64
+CLAIM_LIFETIME = timedelta(seconds=30)
 INSTANCE = InstanceFacts(
     id="i1",
     name="web",
@@ -56,7 +57,7 @@ SUPERSEDED = replace(
 
 def _error(presented: Presented, csr_key: str | None = CSR_KEY) -> CertwireError:
     with pytest.raises(CertwireError) as raised:
-        explain(presented, csr_key, 60)
+        explain(presented, csr_key, 60, CLAIM_LIFETIME)
     return raised.value
 
 
@@ -129,7 +130,7 @@ def test_failed_attempts_are_forgotten_after_an_hour() -> None:
 
 
 def test_the_superseded_certificate_gets_the_last_answer_for_the_same_key() -> None:
-    assert explain(SUPERSEDED, CSR_KEY, 60).id == "i1"
+    assert explain(SUPERSEDED, CSR_KEY, 60, CLAIM_LIFETIME).id == "i1"
 
 
 @pytest.mark.parametrize("csr_key", ["d" * 64, None])
