@@ -22,6 +22,7 @@ TESTED_BY: Final[dict[str, str]] = {
     "services/gateway/*.py": f"{GATEWAY}/test_http.py",
     "services/gateway/dialects/fastpki.py": f"{GATEWAY}/test_token_endpoint.py",
     "services/gateway/dialects/instance*.py": f"{GATEWAY}/test_instance_calls.py",
+    "services/gateway/dialects/portlama*.py": f"{GATEWAY}/test_portlama.py",
     "services/gateway/dialects/dialect.py": f"{GATEWAY}/test_http.py",
     "services/instance/*.py": f"{INSTANCE}/test_renewals.py",
     "services/instance/handlers/administration.py": f"{INSTANCE}/test_administration.py",

@@ -16,8 +16,10 @@ from services.gateway.credentials import Identities
 from services.gateway.dialects.dialect import Dialect
 from services.gateway.dialects.fastpki import FASTPKI
 from services.gateway.dialects.instance import INSTANCE
+from services.gateway.dialects.portlama import PORTLAMA
 from services.gateway.edge import Edge
 from services.gateway.exchange import Services
+from services.gateway.onboarding import OnboardingState
 from services.gateway.peer import PeerProtocol
 from services.gateway.public import public_api
 from services.gateway.readiness import Readiness
@@ -30,7 +32,7 @@ from shared.http_server import HttpServer, bind
 
 LOG: Final = logging.getLogger(__name__)
 
-DIALECTS: Final[tuple[Dialect, ...]] = (INSTANCE, FASTPKI)
+DIALECTS: Final[tuple[Dialect, ...]] = (INSTANCE, PORTLAMA, FASTPKI)
 KEEP_ALIVE_SECONDS: Final = 30
 """How long an idle connection stays open."""
 SECURITY_SCHEMES: Final = {
@@ -56,10 +58,15 @@ class Gateway:
         )
         self.https: Final = HttpServer(
             Edge(
-                Api(DIALECTS, settings.public_url),
+                Api(DIALECTS, settings.api_url),
                 DIALECTS,
                 settings,
-                Services(self.bus, Identities(self.bus)),
+                Services(
+                    self.bus,
+                    Identities(self.bus),
+                    OnboardingState(self.bus),
+                    settings.trusted_proxies,
+                ),
             ),
             bind(settings.https_host, settings.https_port),
             ssl_context_factory=lambda *_: self.tls.context,
@@ -110,9 +117,19 @@ class Api(FastAPI):
             self.router.routes.extend(dialect.routes)
 
     def openapi(self) -> dict[str, Any]:
-        """Return the description, with what FastAPI has no word for: client certificates."""
+        """Return the description as it is true here.
+
+        FastAPI has no word for client certificates, and documents a 422 of its own for dialects
+        that answer another status.
+        """
         schema = super().openapi()
         schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+        schema["components"]["schemas"].pop("HTTPValidationError", None)
+        schema["components"]["schemas"].pop("ValidationError", None)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
         return schema
 
 

@@ -11,11 +11,13 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.types import Scope
 
+from contracts.agents import Onboarding
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Call, Command, IdempotencyKey, Message
-from contracts.principal import Credential, CredentialKind, Principal
-from services.gateway import json_body
+from contracts.principal import Credential, CredentialKind, Principal, PrincipalKind
+from services.gateway import client_cert, json_body
 from services.gateway.credentials import Identities, Question, presented
+from services.gateway.onboarding import OnboardingState
 from services.gateway.peer import PEER, PeerCertificate
 from shared.broker import Bus
 from shared.identifiers import uuid7
@@ -25,6 +27,7 @@ SCOPE: Final = "certwire"
 READ_HEADERS: Final = frozenset(
     {
         b"authorization",
+        b"client-cert",
         b"content-length",
         b"content-type",
         b"idempotency-key",
@@ -47,10 +50,12 @@ ReplyT = TypeVar("ReplyT", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The other side."""
+    """The other side. `proxies` are the agents that may present others' certificates."""
 
     bus: Bus
     identities: Identities
+    onboarding: OnboardingState
+    proxies: frozenset[str] = frozenset()
 
 
 class Caller(NamedTuple):
@@ -153,6 +158,36 @@ class Exchange:
             raise CertwireError(ErrorCode.CREDENTIAL_REFUSED)
         return self.peer.credential
 
+    async def forwarded_certificate(self) -> Credential | None:
+        """Return the client certificate, or the one that a trusted proxy presents for its client.
+
+        1. Unless the connection's certificate is that of a trusted proxy, it is what counts: a
+           `Client-Cert` header of anybody else is not looked at.
+        2. A proxy's own certificate stands for nobody here, whether or not the header is there.
+        3. The registry knows a certificate by its hash, and by it alone: no chain is verified.
+
+        Raises `CREDENTIAL_MISSING` and `CREDENTIAL_REFUSED`.
+        """
+        credential = await self.certificate()
+        if credential is None or not await self._is_of_a_proxy(credential):  # 1
+            return credential
+        values = self.headers.get(b"client-cert", [])
+        if not values:  # 2
+            raise CertwireError(ErrorCode.CREDENTIAL_MISSING)
+        try:
+            (value,) = values
+            forwarded = PeerCertificate.from_der(client_cert.parse(value))
+        except ValueError:
+            raise CertwireError(ErrorCode.CREDENTIAL_REFUSED) from None
+        if forwarded.has_expired():
+            raise CertwireError(ErrorCode.CREDENTIAL_REFUSED)
+        return forwarded.credential  # 3
+
+    async def onboarding(self) -> Onboarding:
+        """Return whether the platform is set up. Raises CertwireError."""
+        assert self.services is not None  # noqa: S101 - the public port has no such route
+        return await self.services.onboarding.status(self.call())
+
     def call(self, scope: str | None = None) -> Call:
         """Return the circumstances of a command.
 
@@ -179,6 +214,17 @@ class Exchange:
             credential=credential, request_id=self.request_id, source_address=self.source_address
         )
         return await self.services.identities.resolve(question, self.deadline)
+
+    async def _is_of_a_proxy(self, credential: Credential) -> bool:
+        assert self.services is not None  # noqa: S101 - the public port has no such route
+        if not self.services.proxies:
+            return False
+        principal = await self._resolve(credential)
+        return (
+            principal is not None
+            and principal.kind is PrincipalKind.AGENT
+            and principal.name in self.services.proxies
+        )
 
     def _peer_has_expired(self) -> bool:
         return self.peer is not None and self.peer.has_expired()

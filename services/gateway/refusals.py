@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from string import Template
 from typing import Any, Final
 
 from contracts.errors import CertwireError, ErrorCode
@@ -10,7 +11,10 @@ from contracts.errors import CertwireError, ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Status and text; where it `explains`, the service's own words come first."""
+    """Status and text; where it `explains`, the service's own words come first.
+
+    `$name` in a text stands for the error's parameter of that name.
+    """
 
     status: HTTPStatus
     text: str
@@ -19,7 +23,8 @@ class Refusal:
 
     def say(self, error: CertwireError) -> str:
         """Return the text for this error."""
-        return (self.explains and error.detail) or self.text
+        own = self.explains and error.detail
+        return own or Template(self.text).safe_substitute(error.parameters)
 
 
 Refusals = Mapping[ErrorCode, Refusal]

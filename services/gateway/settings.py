@@ -22,8 +22,11 @@ class GatewaySettings(Settings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     """PEM files, the chain leaf first; without them the platform's own CA signs one."""
-    public_url: str | None = None
+    api_url: str | None = None
     """How the TLS port is reached from outside, for `/openapi.json`."""
+    proxy_agents: str = ""
+    """Labels, comma-separated, of the agents that are reverse proxies: they may ask what the
+    agents behind them are authorised for, whose certificates they present in `Client-Cert`."""
     body_limit_bytes: int = Field(default=BODY_LIMIT_BYTES, ge=1024)
     body_seconds: float = Field(default=10.0, gt=0)
     """How long a client may take to send a request's head, and as long again for its body."""
@@ -35,3 +38,8 @@ class GatewaySettings(Settings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("CERTWIRE_TLS_CERTIFICATE and CERTWIRE_TLS_KEY go together")
         return self
+
+    @property
+    def trusted_proxies(self) -> frozenset[str]:
+        """Return the labels of the proxies."""
+        return frozenset(filter(None, map(str.strip, self.proxy_agents.split(","))))

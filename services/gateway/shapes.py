@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
@@ -66,6 +66,46 @@ class FastapiShape(Shape):
 
     def failed(self, status: HTTPStatus) -> Response:
         return JSONResponse({"detail": status.phrase}, status)
+
+
+class PortlamaShape(Shape):
+    """`{"error": …}`, with `details` where there is more to say."""
+
+    def refused(self, error: CertwireError, refusal: Refusal, request_id: str) -> Response:
+        text = refusal.say(error)
+        if error.code is ErrorCode.INVALID_REQUEST:
+            where = ("body", *filter(None, [error.parameters.get("field")]))
+            return self.invalid([{"loc": where, "msg": text, "type": "value_error"}])
+        content: dict[str, Any] = {"error": text}
+        if error.code is ErrorCode.CREDENTIAL_MISSING:
+            content["details"] = {"hint": CERTIFICATE_HINT}
+        if error.code is ErrorCode.NOT_INITIALISED:
+            content["onboardingStatus"] = error.parameters.get("status", "FRESH")
+        if error.code in PLATFORM_TROUBLE:
+            content["requestId"] = request_id
+        return JSONResponse(content, refusal.status, headers_of(error, refusal))
+
+    def invalid(self, issues: Sequence[Mapping[str, Any]]) -> Response:
+        found = [
+            {"path": _path(issue), "message": issue["msg"].removeprefix("Value error, ")}
+            for issue in issues
+        ]
+        content = {"error": "Validation failed", "details": {"issues": found}}
+        return JSONResponse(content, HTTPStatus.BAD_REQUEST)
+
+    def failed(self, status: HTTPStatus) -> Response:
+        return JSONResponse({"error": status.phrase}, status)
+
+
+CERTIFICATE_HINT: Final = (
+    "Present a client certificate of this platform, such as: curl --cert client.p12:password"
+    " --cert-type P12"
+)
+
+
+def _path(issue: Mapping[str, Any]) -> list[str | int]:
+    """Return where in its part of the request an issue is; text that is no JSON is all of it."""
+    return [] if issue["type"] == "json_invalid" else list(issue["loc"][1:])
 
 
 class ProblemResponse(JSONResponse):
