@@ -69,7 +69,14 @@ def test_after_rotation_the_old_opens_and_the_new_seals() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "short", base64.b64encode(b"x" * 31).decode(), new_key() + "\nrubbish!", "ключ"],
+    [
+        "",
+        "\n",
+        "short",
+        base64.b64encode(b"x" * 31).decode(),
+        base64.b64encode(b"x" * 32).decode() + "\nrubbish!",
+        "ключ",
+    ],
 )
 def test_a_key_that_is_none_is_refused_at_the_start(text: str) -> None:
     with pytest.raises(ValueError, match=r"32 bytes|ASCII"):
