@@ -29,7 +29,7 @@ class GatewaySettings(Settings):
     agents behind them are authorised for, whose certificates they present in `Client-Cert`."""
     body_limit_bytes: int = Field(default=BODY_LIMIT_BYTES, ge=1024)
     body_seconds: float = Field(default=10.0, gt=0)
-    """How long a client may take to send a request's head, and as long again for its body."""
+    """How long a client may take to send a body; for a head it is always 10 s."""
     deadline_seconds: float = Field(default=10.0, gt=0)
     """How long a request waits for the services' answers."""
 
