@@ -90,7 +90,7 @@ def parse_csr(pem: str) -> CertificateRequest:
         check_public_key(key)
         if not csr.is_signature_valid:
             raise invalid_csr("the CSR's signature does not verify")
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise invalid_csr("the CSR cannot be read") from error
     return CertificateRequest(csr, key, public_key_der(key))
 

@@ -1,0 +1,326 @@
+"""Keys and CSRs: what is ours to sign, what is weak or broken, and how long finding out takes."""
+
+import base64
+import time
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.errors import CertwireError, ErrorCode
+from shared.x509 import (
+    CSR_LIMIT_BYTES,
+    bundle,
+    check_public_key,
+    fingerprint,
+    parse_csr,
+    public_key_der,
+    serial_hex,
+)
+
+NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "whoever")])
+SHA256 = hashes.SHA256()
+# The product of the primes by which ROCA shows: 1 modulo each of them is a power of 65537.
+ROCA_PRIMORIAL = 0x924CBA6AE99DFA084537FACC54948DF0C23DA044D8CABE0EDD75BC6
+SIGN_RSA = bytes.fromhex("300d06092a864886f70d01010b0500")  # sha256WithRSAEncryption
+
+
+@cache
+def rsa_key(bits: int = 2048, exponent: int = 65537) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(exponent, bits)
+
+
+def builder() -> x509.CertificateSigningRequestBuilder:
+    return x509.CertificateSigningRequestBuilder().subject_name(NAME)
+
+
+@cache
+def der() -> bytes:
+    return (
+        builder().sign(ec.generate_private_key(ec.SECP256R1()), SHA256).public_bytes(Encoding.DER)
+    )
+
+
+def pem(data: bytes, label: str = "CERTIFICATE REQUEST") -> str:
+    text = base64.encodebytes(data).decode()
+    return f"-----BEGIN {label}-----\n{text}-----END {label}-----\n"
+
+
+def tlv(tag: int, *parts: bytes) -> bytes:
+    """Return a DER value of up to 64 kB."""
+    body = b"".join(parts)
+    if len(body) < 128:
+        return bytes((tag, len(body))) + body
+    return bytes((tag, 0x82)) + len(body).to_bytes(2) + body
+
+
+def forged(key: rsa.RSAPublicKey) -> str:
+    """Return a CSR for a key whose private half nobody has."""
+    info = tlv(0x30, tlv(0x02, b"\0"), tlv(0x30), spki(key), tlv(0xA0))
+    signature = tlv(0x03, b"\0" + bytes((key.key_size + 7) // 8))
+    return pem(tlv(0x30, info, SIGN_RSA, signature))
+
+
+def spki(key: rsa.RSAPublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def modulus_of(bits: int) -> int:
+    """Return an odd number without small factors that no other check knows."""
+    number = (1 << bits) - 1
+    while any(number % prime == 0 for prime in range(3, 200)):
+        number -= 2
+    return number
+
+
+def reason(text: str) -> str:
+    with pytest.raises(CertwireError) as caught:
+        parse_csr(text)
+    assert caught.value.code is ErrorCode.INVALID_CSR
+    return caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP521R1()),
+        rsa_key(),
+        rsa_key(2056),
+    ],
+    ids=["P-256", "P-384", "P-521", "RSA-2048", "RSA-2056"],
+)
+def test_accepts_the_usual_keys(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+    request = parse_csr(builder().sign(key, SHA256).public_bytes(Encoding.PEM).decode())
+    assert request.public_key == key.public_key()
+    assert request.public_key_der == public_key_der(key.public_key())
+
+
+def test_accepts_ed25519() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    request = parse_csr(builder().sign(key, None).public_bytes(Encoding.PEM).decode())
+    assert request.public_key == key.public_key()
+
+
+def test_two_requests_for_one_key_share_its_hash() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    requests = [
+        parse_csr(builder().sign(key, algorithm).public_bytes(Encoding.PEM).decode())
+        for algorithm in (SHA256, hashes.SHA384())
+    ]
+    assert len({request.public_key_sha256 for request in requests}) == 1
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: f"\n \t{text}\n\n",
+        lambda text: text.rstrip("\n"),
+        lambda text: text.replace("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"),
+    ],
+)
+def test_accepts_the_shapes_that_tools_give_a_pem_block(shape: Callable[[str], str]) -> None:
+    assert parse_csr(shape(pem(der())))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda _text: "",
+        lambda text: "Subject: CN=whoever\n" + text,
+        lambda text: text + "signed by me\n",
+        lambda text: text + text,
+        lambda text: text.replace("CERTIFICATE REQUEST", "CERTIFICATE"),
+        lambda text: text.replace("CERTIFICATE REQUEST", "PRIVATE KEY"),
+        lambda text: text.replace("-----BEGIN", "Proc-Type: 4,ENCRYPTED\n-----BEGIN"),
+        lambda text: text.replace("REQUEST-----\n", "REQUEST-----\nKey: value\n\n", 1),
+        lambda text: text.replace("\n", "\x0b"),
+        lambda text: text + "\0",
+        lambda text: text + "\ud800",
+        lambda text: text.replace("M", "\uff2d"),
+        lambda _text: der().decode("latin-1"),
+    ],
+)
+def test_refuses_anything_but_one_pem_block(shape: Callable[[str], str]) -> None:
+    assert reason(shape(pem(der()))) == "the CSR is not one PEM block"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda text: text.replace("=", ""),
+        lambda text: text.replace("BEGIN ", "BEGIN NEW ", 1),
+        lambda _text: pem(b""),
+        lambda _text: pem(der() + b"\0"),
+        lambda _text: pem(der()[:-1]),
+        lambda _text: pem(b"\x30\x80" + der()),
+    ],
+)
+def test_refuses_a_block_that_cannot_be_read(shape: Callable[[str], str]) -> None:
+    text = shape(pem(der()))
+    if text != pem(der()):
+        assert reason(text) == "the CSR cannot be read"
+
+
+def test_refuses_a_csr_that_is_too_large() -> None:
+    assert reason(pem(der()) + " " * CSR_LIMIT_BYTES) == "the CSR is too large"
+    names = x509.SubjectAlternativeName([x509.DNSName(f"{n:060}.example") for n in range(200)])
+    large = builder().add_extension(names, critical=False)
+    signed = large.sign(ec.generate_private_key(ec.SECP256R1()), SHA256)
+    assert reason(signed.public_bytes(Encoding.PEM).decode()) == "the CSR is too large"
+
+
+def test_refuses_a_signature_that_was_tampered_with() -> None:
+    altered = bytearray(der())
+    altered[-1] ^= 1
+    assert "signature" in reason(pem(bytes(altered)))
+
+
+def test_refuses_a_name_that_was_tampered_with() -> None:
+    altered = der().replace(b"whoever", b"someone")
+    assert reason(pem(altered)) == "the CSR's signature does not verify"
+
+
+def test_refuses_a_csr_that_another_key_signed() -> None:
+    mine, theirs = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    signed = builder().sign(mine, SHA256).public_bytes(Encoding.DER)
+    point = [k.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) for k in (mine, theirs)]  # fmt: skip
+    assert reason(pem(signed.replace(*point))) == "the CSR's signature does not verify"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ec.generate_private_key(ec.SECP256K1()),
+        ec.generate_private_key(ec.BrainpoolP256R1()),
+        ec.generate_private_key(ec.SECP224R1()),
+    ],
+    ids=["secp256k1", "brainpoolP256r1", "P-224"],
+)
+def test_refuses_other_curves(key: ec.EllipticCurvePrivateKey) -> None:
+    text = builder().sign(key, SHA256).public_bytes(Encoding.PEM).decode()
+    assert reason(text) == "the key's curve is not supported"
+
+
+def test_refuses_other_algorithms() -> None:
+    unsigned = "the key's algorithm is not supported"
+    for key in (ed448.Ed448PrivateKey.generate(), mldsa.MLDSA65PrivateKey.generate()):
+        assert reason(builder().sign(key, None).public_bytes(Encoding.PEM).decode()) == unsigned
+    old = dsa.generate_private_key(2048)
+    assert reason(builder().sign(old, SHA256).public_bytes(Encoding.PEM).decode()) == unsigned
+
+
+@pytest.mark.parametrize("bits", [1024, 2040])
+def test_refuses_small_rsa_keys(bits: int) -> None:
+    text = builder().sign(rsa_key(bits), SHA256).public_bytes(Encoding.PEM).decode()
+    assert reason(text) == "an RSA key has 2048 to 8192 bits"
+
+
+def test_refuses_a_small_rsa_exponent() -> None:
+    text = builder().sign(rsa_key(2048, 3), SHA256).public_bytes(Encoding.PEM).decode()
+    assert reason(text) == "the RSA exponent is even or below 65537"
+
+
+def test_refuses_primes_that_are_close() -> None:
+    """CVE-2022-26320: the second prime was the next one after the first."""
+    p = rsa_key().private_numbers().p
+    q = next_prime(p)
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(65537, p * q)
+    )
+    text = builder().sign(numbers.private_key(), SHA256).public_bytes(Encoding.PEM).decode()
+    assert reason(text) == "the RSA key's primes are too close"
+
+
+def next_prime(number: int) -> int:
+    number += 2
+    while (
+        any(number % small == 0 for small in range(3, 2000, 2)) or pow(2, number - 1, number) != 1
+    ):
+        number += 2
+    return number
+
+
+def test_refuses_a_modulus_of_the_flawed_generator() -> None:
+    """CVE-2017-15361."""
+    modulus = (1 << 2047) // ROCA_PRIMORIAL * ROCA_PRIMORIAL
+    modulus += 1 if modulus % 2 == 0 else ROCA_PRIMORIAL + 1
+    key = rsa.RSAPublicNumbers(65537, modulus).public_key()
+    assert key.key_size == 2048
+    assert reason(forged(key)) == "the RSA key comes from a flawed generator (ROCA)"
+
+
+@pytest.mark.parametrize("factor", [3, 5, 167])
+def test_refuses_a_modulus_with_a_small_factor(factor: int) -> None:
+    modulus = (1 << 2047) // factor * factor
+    while modulus % 2 == 0:
+        modulus += factor
+    key = rsa.RSAPublicNumbers(65537, modulus).public_key()
+    assert reason(forged(key)) == "the RSA modulus has a small factor"
+
+
+def test_refuses_a_key_that_is_larger_than_what_it_protects() -> None:
+    key = rsa.RSAPublicNumbers(65537, modulus_of(16_000)).public_key()
+    assert reason(forged(key)) == "an RSA key has 2048 to 8192 bits"
+
+
+def test_good_keys_pass() -> None:
+    for _ in range(3):
+        check_public_key(rsa.generate_private_key(65537, 2048).public_key())
+
+
+@pytest.mark.parametrize("exponent", [65537, 2**2047 + 1], ids=["usual", "huge"])
+@pytest.mark.parametrize("bits", [2048, 3072, 4096, 8192])
+def test_the_answer_takes_a_bounded_time(bits: int, exponent: int) -> None:
+    """A CSR is checked in the event loop: 0.1 s of CPU is 10 times what the slowest takes."""
+    text = forged(rsa.RSAPublicNumbers(exponent, modulus_of(bits)).public_key())
+    took = []
+    for _ in range(3):
+        began = time.thread_time()
+        reason(text)
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.1
+
+
+def test_rubbish_takes_a_bounded_time() -> None:
+    began = time.thread_time()
+    for text in (
+        " " * 16_000,
+        "-----BEGIN CERTIFICATE REQUEST-----\n" + "A" * 16_000,
+        "-----BEGIN CERTIFICATE REQUEST-----\n" * 400,
+        "-----BEGIN CERTIFICATE REQUEST-----\n" + "\n" * 16_000 + "-----END",
+        pem(b"\x30\x80" * 5_000),
+    ):
+        reason(text)
+    assert time.thread_time() - began < 1
+
+
+@given(st.data())
+def test_whatever_is_sent_nothing_but_a_refusal_comes_out(data: st.DataObject) -> None:
+    altered = bytearray(der())
+    for _ in range(data.draw(st.integers(1, 4))):
+        altered[data.draw(st.integers(0, len(altered) - 1))] = data.draw(st.integers(0, 255))
+    if altered != der():
+        reason(pem(bytes(altered)))
+
+
+@given(st.text())
+def test_any_text_is_refused(text: str) -> None:
+    reason(text)
+
+
+def test_names_and_numbers_are_printed_as_they_are_stored() -> None:
+    assert fingerprint(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert serial_hex(0x0AB) == "ab"
+    assert bundle(["a\n", "b", "c\n\n"]) == "a\nb\nc\n"
+    assert bundle([]) == ""
