@@ -1,6 +1,7 @@
 """Keys and CSRs: what is ours to sign, what is weak or broken, and how long finding out takes."""
 
 import base64
+import math
 import time
 from collections.abc import Callable
 from functools import cache
@@ -27,8 +28,7 @@ from shared.x509 import (
 
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "whoever")])
 SHA256 = hashes.SHA256()
-# The product of the primes by which ROCA shows: 1 modulo each of them is a power of 65537.
-ROCA_PRIMORIAL = 0x924CBA6AE99DFA084537FACC54948DF0C23DA044D8CABE0EDD75BC6
+SMALL_PRIMES = [n for n in range(3, 168) if all(n % divisor for divisor in range(2, n))]
 SIGN_RSA = bytes.fromhex("300d06092a864886f70d01010b0500")  # sha256WithRSAEncryption
 
 
@@ -80,6 +80,11 @@ def modulus_of(bits: int) -> int:
     return number
 
 
+def multiple_of(number: int) -> int:
+    """Return the first with 2048 bits."""
+    return -(-(1 << 2047) // number) * number
+
+
 def reason(text: str) -> str:
     with pytest.raises(CertwireError) as caught:
         parse_csr(text)
@@ -88,17 +93,20 @@ def reason(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "key",
+    "make",
     [
-        ec.generate_private_key(ec.SECP256R1()),
-        ec.generate_private_key(ec.SECP384R1()),
-        ec.generate_private_key(ec.SECP521R1()),
-        rsa_key(),
-        rsa_key(2056),
+        lambda: ec.generate_private_key(ec.SECP256R1()),
+        lambda: ec.generate_private_key(ec.SECP384R1()),
+        lambda: ec.generate_private_key(ec.SECP521R1()),
+        rsa_key,
+        lambda: rsa_key(2056),
     ],
     ids=["P-256", "P-384", "P-521", "RSA-2048", "RSA-2056"],
 )
-def test_accepts_the_usual_keys(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+def test_accepts_the_usual_keys(
+    make: Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey],
+) -> None:
+    key = make()
     request = parse_csr(builder().sign(key, SHA256).public_bytes(Encoding.PEM).decode())
     assert request.public_key == key.public_key()
     assert request.public_key_der == public_key_der(key.public_key())
@@ -129,13 +137,14 @@ def test_two_requests_for_one_key_share_its_hash() -> None:
     ],
 )
 def test_accepts_the_shapes_that_tools_give_a_pem_block(shape: Callable[[str], str]) -> None:
-    assert parse_csr(shape(pem(der())))
+    assert parse_csr(shape(pem(der()))).csr.subject == NAME
 
 
 @pytest.mark.parametrize(
     "shape",
     [
         lambda _text: "",
+        lambda _text: pem(b""),
         lambda text: "Subject: CN=whoever\n" + text,
         lambda text: text + "signed by me\n",
         lambda text: text + text,
@@ -159,7 +168,6 @@ def test_refuses_anything_but_one_pem_block(shape: Callable[[str], str]) -> None
     [
         lambda text: text.replace("=", ""),
         lambda text: text.replace("BEGIN ", "BEGIN NEW ", 1),
-        lambda _text: pem(b""),
         lambda _text: pem(der() + b"\0"),
         lambda _text: pem(der()[:-1]),
         lambda _text: pem(b"\x30\x80" + der()),
@@ -193,21 +201,19 @@ def test_refuses_a_name_that_was_tampered_with() -> None:
 def test_refuses_a_csr_that_another_key_signed() -> None:
     mine, theirs = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     signed = builder().sign(mine, SHA256).public_bytes(Encoding.DER)
-    point = [k.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) for k in (mine, theirs)]  # fmt: skip
-    assert reason(pem(signed.replace(*point))) == "the CSR's signature does not verify"
+    replaced = signed.replace(
+        public_key_der(mine.public_key()), public_key_der(theirs.public_key())
+    )
+    assert reason(pem(replaced)) == "the CSR's signature does not verify"
 
 
 @pytest.mark.parametrize(
-    "key",
-    [
-        ec.generate_private_key(ec.SECP256K1()),
-        ec.generate_private_key(ec.BrainpoolP256R1()),
-        ec.generate_private_key(ec.SECP224R1()),
-    ],
-    ids=["secp256k1", "brainpoolP256r1", "P-224"],
+    "curve", [ec.SECP256K1(), ec.BrainpoolP256R1(), ec.SECP224R1()], ids=lambda curve: curve.name
 )
-def test_refuses_other_curves(key: ec.EllipticCurvePrivateKey) -> None:
-    text = builder().sign(key, SHA256).public_bytes(Encoding.PEM).decode()
+def test_refuses_other_curves(curve: ec.EllipticCurve) -> None:
+    text = (
+        builder().sign(ec.generate_private_key(curve), SHA256).public_bytes(Encoding.PEM).decode()
+    )
     assert reason(text) == "the key's curve is not supported"
 
 
@@ -253,18 +259,14 @@ def next_prime(number: int) -> int:
 
 def test_refuses_a_modulus_of_the_flawed_generator() -> None:
     """CVE-2017-15361."""
-    modulus = (1 << 2047) // ROCA_PRIMORIAL * ROCA_PRIMORIAL
-    modulus += 1 if modulus % 2 == 0 else ROCA_PRIMORIAL + 1
+    modulus = multiple_of(2 * math.prod(SMALL_PRIMES)) + 1  # 1 is a power of 65537 for each
     key = rsa.RSAPublicNumbers(65537, modulus).public_key()
-    assert key.key_size == 2048
     assert reason(forged(key)) == "the RSA key comes from a flawed generator (ROCA)"
 
 
 @pytest.mark.parametrize("factor", [3, 5, 167])
 def test_refuses_a_modulus_with_a_small_factor(factor: int) -> None:
-    modulus = (1 << 2047) // factor * factor
-    while modulus % 2 == 0:
-        modulus += factor
+    modulus = multiple_of(2 * factor) + factor
     key = rsa.RSAPublicNumbers(65537, modulus).public_key()
     assert reason(forged(key)) == "the RSA modulus has a small factor"
 
