@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import uvicorn
@@ -22,10 +22,11 @@ class EmbeddedServer(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that holds its port, and refuses connections until it is served.
+    """Return a socket that has its port, and refuses connections until it is served.
 
-    Port 0 takes a free one. The protocol is named: asyncio sets TCP_NODELAY only where it is
-    IPPROTO_TCP. Raises OSError.
+    Port 0 takes a free one. A port that another listens on is refused; of several that have only
+    bound it, the first to listen keeps it. The protocol is named: asyncio sets TCP_NODELAY only
+    where it is IPPROTO_TCP. Raises OSError.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -40,9 +41,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that takes connections from now on. Raises OSError as `bind`."""
+    """Return a socket that takes connections from now on. Raises OSError."""
     listener = bind(host, port)
-    listener.listen(BACKLOG)
+    try:
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -71,7 +76,7 @@ class HttpServer:
         return int(self._listener.getsockname()[1])
 
     def start(self) -> None:
-        """Begin to serve: connections are taken from now on."""
+        """Begin to serve: connections are taken from now on. Raises OSError as `listen`."""
         self._listener.listen(BACKLOG)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 
@@ -79,6 +84,6 @@ class HttpServer:
         """Finish the requests in work, for two seconds at most."""
         self._server.should_exit = True
         if self._task is not None:
-            with suppress(asyncio.CancelledError):
-                await self._task
+            # Not the task itself: a caller who gives up ends only the waiting, and hears of it.
+            await asyncio.wait([self._task])
         self._listener.close()

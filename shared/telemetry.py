@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Thread
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that the current task serves, for logs."""
 
-_LOG_RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_LOG_RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message", "asctime",
+    "color_message",  # uvicorn says it all twice
+}  # fmt: skip
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
+SHUT_DOWN_SECONDS: Final = 2.0
+"""How long a service that stops waits for a collector that does not answer."""
 
 
 class _Tracing:
@@ -61,10 +67,11 @@ class JsonFormatter(logging.Formatter):
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             line["trace_id"] = f"{context.trace_id:032x}"
-        line |= {k: v for k, v in vars(record).items() if k not in _LOG_RECORD_FIELDS}
+        known = _LOG_RECORD_FIELDS | line.keys()
+        line |= {k: v for k, v in vars(record).items() if k not in known}
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(line, default=str)  # in ASCII: a lone surrogate cannot be written
 
 
 def set_up(service: str, settings: Settings) -> None:
@@ -90,9 +97,11 @@ def set_up(service: str, settings: Settings) -> None:
 
 
 def shut_down() -> None:
-    """Send the last spans."""
+    """Send the last spans, for two seconds at most."""
     if _Tracing.provider is not None:
-        _Tracing.provider.shutdown()
+        sending = Thread(target=_Tracing.provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(SHUT_DOWN_SECONDS)
 
 
 @contextmanager
@@ -104,8 +113,14 @@ def span(
         yield
         return
     parent = _PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
+    # An error's text is for the logs: it may hold what a client sent.
     with _Tracing.tracer.start_as_current_span(
-        name, context=parent, kind=kind, attributes=dict(attributes)
+        name,
+        context=parent,
+        kind=kind,
+        attributes=dict(attributes),
+        record_exception=False,
+        set_status_on_exception=False,
     ) as current:
         try:
             yield
