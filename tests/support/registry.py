@@ -102,11 +102,16 @@ async def a_registry(
     registry = await open_registry(
         place.settings(RegistrySettings, **settings), (issuer or StandInIssuer()).request
     )
-    registry.passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+    registry.passwords = quick_passwords()
     try:
         yield registry
     finally:
         await registry.runtime.close()
+
+
+def quick_passwords() -> Passwords:
+    """Return passwords whose hashes take no time."""
+    return Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
 
 
 async def initialised(registry: Registry) -> FirstSecrets:

@@ -105,14 +105,17 @@ async def create_agent(command: CreateAgent, registry: Registry) -> CreatedAgent
 async def _claim_creation(
     command: CreateAgent, registry: Registry, claim_id: UUID
 ) -> Principal | None:
-    """Return who asks once the label's next certificate is claimed for them."""
+    """Return who asks once the label's next certificate is claimed for them.
+
+    The claim comes first: what it had to wait for is there when the rest is looked at.
+    """
+    call, subject = command.call, agent_subject(command.label)
     async with registry.runtime.database.transaction() as connection:
         actor = await admit(registry, connection, command)
-        if command.call.idempotency is not None:
-            await idempotency.refuse_or_answer(connection, command.call.idempotency)
+        claimed = await claims.insert(connection, claim_id, call.request_id, subject)
+        if call.idempotency is not None:
+            await idempotency.refuse_or_answer(connection, call.idempotency)
         await require_free(connection, command.label, actor)
-        subject = agent_subject(command.label)
-        claimed = await claims.insert(connection, claim_id, command.call.request_id, subject)
         return actor if claimed else None
 
 

@@ -5,8 +5,9 @@ It is spent by the transaction that records the certificate, so that nothing tha
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final
 from uuid import UUID
 
@@ -123,8 +124,9 @@ async def enroll_agent(command: EnrollAgent, registry: Registry) -> Enrolled:
     authorise(ANONYMOUS, command)
     await _require_patience(command, registry)
     check_csr_size(command.csr_pem)
+    public_key = cache(lambda: parse_csr(command.csr_pem).public_key_sha256)
     try:
-        claimed = await in_turn(command.call, partial(_claim, command, registry))
+        claimed = await in_turn(command.call, partial(_claim, command, registry, public_key))
     except CertwireError as error:
         if error.code is ErrorCode.TOKEN_UNKNOWN:
             await _count_failure(command, registry)
@@ -163,7 +165,9 @@ async def _count_failure(command: EnrollAgent, registry: Registry) -> None:
         await tokens.count_failure(connection, counted_address(command.call.source_address))
 
 
-async def _claim(command: EnrollAgent, registry: Registry) -> _Claimed | None:
+async def _claim(
+    command: EnrollAgent, registry: Registry, public_key: Callable[[], str]
+) -> _Claimed | None:
     """Claim the certificate; None while a first request with the same key, or label, is at it."""
     key, hashed, claim_id = command.call.idempotency, token_hash(command.token), uuid7()
     async with registry.runtime.database.transaction() as connection:
@@ -174,10 +178,11 @@ async def _claim(command: EnrollAgent, registry: Registry) -> _Claimed | None:
                 return None
         _check(token)
         assert token is not None  # noqa: S101 - it was checked
-        public_key_sha256 = parse_csr(command.csr_pem).public_key_sha256
+        public_key_sha256 = public_key()
+        subject, request_id = agent_subject(token.label), command.call.request_id
+        claimed = await claims.insert(connection, claim_id, request_id, subject)
         await require_free(connection, token.label, None)
-        subject = agent_subject(token.label)
-        if not await claims.insert(connection, claim_id, command.call.request_id, subject):
+        if not claimed:
             return None
         await tokens.hold(connection, hashed, claim_id)
     return _Claimed(claim_id, token, public_key_sha256)

@@ -1,7 +1,8 @@
 """An agent renews itself; see `issuance` for the steps and `domain.renewal` for what is decided."""
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import assert_never
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from services.registry.issuance import (
 )
 from services.registry.service import Registry
 from services.registry.store import agent_certificates, agents, claims
-from services.registry.store.agent_certificates import PresentedCertificate
+from services.registry.store.agent_certificates import NewestCertificate, PresentedCertificate
 from shared import idempotency
 from shared.database import Connection
 from shared.identifiers import uuid7
@@ -39,13 +40,15 @@ class _Claimed:
 
     agent: Principal
     claim_id: UUID
+    public_key_sha256: str
     signed: SignedCertificate | None = None
 
 
 async def renew_agent(command: RenewAgent, registry: Registry) -> Enrolled:
     """Sign a new key; the presented certificate stays good until the new one is used."""
     check_csr_size(command.csr_pem)
-    claimed = await in_turn(command.call, partial(_claim, command, registry))
+    public_key = cache(lambda: parse_csr(command.csr_pem).public_key_sha256)
+    claimed = await in_turn(command.call, partial(_claim, command, registry, public_key))
     if claimed.signed is not None:
         ca_pem = await registry.platform_cas.pem(command.call)
         return Enrolled(label=claimed.agent.name, certificate=claimed.signed, ca_pem=ca_pem)
@@ -65,39 +68,56 @@ async def renew_agent(command: RenewAgent, registry: Registry) -> Enrolled:
         return await _record(command, registry, claimed, enrolled)
 
 
-async def _claim(command: RenewAgent, registry: Registry) -> _Claimed | None:
+async def _claim(
+    command: RenewAgent, registry: Registry, public_key: Callable[[], str]
+) -> _Claimed | None:
     """Claim the certificate, or find the one that was signed; None while another is at it."""
+    key = command.call.idempotency
     async with registry.runtime.database.transaction() as connection:
         presented = await _present(command, registry, connection)
-        public_key_sha256 = _public_key(command, presented)
-        if command.call.idempotency is not None:
-            await idempotency.refuse_or_answer(connection, command.call.idempotency)
         agent, subject = presented.principal, agent_subject(presented.principal.name)
-        newest = await agent_certificates.newest(connection, presented.agent_id)
-        successor = newest if presented.has_successor else None
-        step = next_step(
-            Presented(
-                accepted=presented.accepted,
-                successor_public_key_sha256=successor.public_key_sha256 if successor else None,
-                successor_age=successor.age if successor else None,
-                claim_pending=await claims.is_pending(connection, subject),
-            ),
-            public_key_sha256,
-            agent,
-        )
+        try:
+            claimed = _Claimed(agent, uuid7(), public_key())
+        except CertwireError as invalid:
+            raise CertwireError(invalid.code, invalid.detail, actor=agent) from None
+        if key is not None:
+            await idempotency.refuse_or_answer(connection, key)
+        successor = await _successor(connection, presented)
+        is_pending = await claims.is_pending(connection, subject)
+        step = next_step(_facts(presented, successor, is_pending), claimed.public_key_sha256, agent)
         match step:
             case Step.WAIT:
                 return None
             case Step.REPEAT:
                 assert successor is not None  # noqa: S101 - there is something to repeat
-                return _Claimed(agent, uuid7(), successor.certificate)
+                return replace(claimed, signed=successor.certificate)
             case Step.SIGN:
-                claimed = _Claimed(agent, uuid7())
                 request_id = command.call.request_id
                 made = await claims.insert(connection, claimed.claim_id, request_id, subject)
                 return claimed if made else None
             case _:
                 assert_never(step)
+
+
+def _facts(
+    presented: PresentedCertificate,
+    successor: NewestCertificate | None,
+    is_pending: bool,  # noqa: FBT001 - handed on
+) -> Presented:
+    return Presented(
+        accepted=presented.accepted,
+        successor_public_key_sha256=successor.public_key_sha256 if successor else None,
+        successor_age=successor.age if successor else None,
+        claim_pending=is_pending,
+    )
+
+
+async def _successor(
+    connection: Connection, presented: PresentedCertificate
+) -> NewestCertificate | None:
+    if not presented.has_successor:
+        return None
+    return await agent_certificates.newest(connection, presented.agent_id)
 
 
 async def _present(
@@ -129,20 +149,11 @@ async def _locked(
     return await agent_certificates.presented(connection, credential.sha256)
 
 
-def _public_key(command: RenewAgent, presented: PresentedCertificate) -> str:
-    """Return the hash of the CSR's key. Raises `INVALID_CSR`."""
-    try:
-        return parse_csr(command.csr_pem).public_key_sha256
-    except CertwireError as invalid:
-        raise CertwireError(invalid.code, invalid.detail, actor=presented.principal) from None
-
-
 async def _record(
     command: RenewAgent, registry: Registry, claimed: _Claimed, enrolled: Enrolled
 ) -> Enrolled:
     """Make the certificate the agent's newest; the presented one is its predecessor."""
     certificate = enrolled.certificate
-    public_key_sha256 = parse_csr(command.csr_pem).public_key_sha256
     async with registry.runtime.unit_of_work(command) as work:
         presented = await _locked(work.connection, command.credential)
         if presented is None or not presented.accepted:
@@ -156,7 +167,7 @@ async def _record(
             agent_id,
             claimed.claim_id,
             certificate,
-            public_key_sha256=public_key_sha256,
+            public_key_sha256=claimed.public_key_sha256,
             predecessor=renews,
         )
         await agents.renew(work.connection, agent_id, certificate.fingerprint)
