@@ -1,0 +1,53 @@
+"""One running platform for all tests of a process, and those who call it."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.client import Client, administrator, identity_of_the_administrator
+from tests.support.collector import Collector, collecting
+from tests.support.platform import Platform, running_platform
+
+_addresses = itertools.count(2)
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """Return what the platform's spans are sent to."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def platform(collector: Collector) -> Iterator[Platform]:
+    """Return a platform; who stops or kills parts of it takes one of their own."""
+    with running_platform(CERTWIRE_OTLP_ENDPOINT=collector.url) as platform:
+        yield platform
+
+
+@pytest.fixture
+def address() -> str:
+    """Return a loopback address that nobody else calls from: limits go by address."""
+    high, low = divmod(next(_addresses), 250)
+    return f"127.0.{high}.{low + 2}"
+
+
+@pytest.fixture
+def admin_identity(platform: Platform) -> str:
+    """Return the administrator's certificate and key."""
+    return identity_of_the_administrator(platform)
+
+
+@pytest.fixture
+async def admin(platform: Platform) -> AsyncIterator[Client]:
+    """Return the administrator."""
+    async with administrator(platform) as admin:
+        yield admin
+
+
+@pytest.fixture
+async def nobody(platform: Platform, address: str) -> AsyncIterator[Client]:
+    """Return a caller without any credential."""
+    async with Client(platform, address=address) as nobody:
+        yield nobody
