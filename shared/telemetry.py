@@ -81,6 +81,9 @@ def set_up(service: str, settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for noisy in ("httpx2", "httpcore2", "nats", "faststream", "opentelemetry"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in ("faststream", "faststream.access.nats"):  # else FastStream writes text, in colours
+        logging.getLogger(name).handlers = [handler]
+        logging.getLogger(name).propagate = False
     if settings.otlp_endpoint:
         # Only here: it takes a third of a second that no one else has to wait for.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

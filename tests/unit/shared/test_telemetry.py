@@ -18,11 +18,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.trace import SpanKind
 
 from shared import telemetry
+from shared.broker import close, connect, nats_broker
 from shared.database import Database
 from shared.settings import Settings
-from tests.support.servers import Place
+from tests.support.servers import NatsServer, Place
 
 LOG = logging.getLogger("tests.telemetry")
+OWN_HANDLERS = ("faststream", "faststream.access.nats")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
 SAMPLED = f"00-{TRACE}-{CALLER}-01"
@@ -33,17 +35,18 @@ UNSAMPLED = f"00-{TRACE}-{CALLER}-00"
 def set_up(**settings: Any) -> Iterator[None]:  # noqa: ANN401 - any setting
     """Set up logs and traces until the block ends; then all is as it was."""
     root = logging.getLogger()
-    handlers, root.handlers = root.handlers, []  # those of pytest are not for closing
-    levels = {name: logging.getLogger(name).level for name in (*root.manager.loggerDict, None)}
+    loggers = [root, *map(logging.getLogger, (*root.manager.loggerDict, *OWN_HANDLERS))]
+    before = [(each, each.handlers, each.propagate, each.level) for each in loggers]
+    root.handlers = []  # those of pytest are not for closing
     tracing = dict(vars(telemetry._Tracing))
     try:
         telemetry.set_up("issuer", Settings(**settings))
         yield
     finally:
         telemetry.shut_down()
-        root.handlers = handlers
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
         for name in ("enabled", "tracer", "provider"):
             setattr(telemetry._Tracing, name, tracing[name])
 
@@ -236,6 +239,26 @@ def test_libraries_that_talk_much_are_heard_when_it_matters(
             logging.getLogger(name).info("chatter")
             logging.getLogger(name).warning("trouble")
     assert [line["message"] for line in lines(capsys)] == ["trouble"] * 3
+
+
+async def test_what_faststream_says_is_a_line_too(
+    bus_place: Place, nats_server: NatsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    printed = ""
+    with set_up():
+        broker = nats_broker(bus_place.settings(Settings), "issuer", "bus")
+        await connect(broker)
+        nats_server.stop()
+        async with asyncio.timeout(10):
+            while "faststream" not in printed:
+                await asyncio.sleep(0.05)
+                printed += capfd.readouterr().out
+        await nats_server.start()
+        await close(broker)
+    out, err = capfd.readouterr()
+    assert err == ""
+    said = [json.loads(line) for line in (printed + out).splitlines()]
+    assert any("Connection broken" in line["message"] for line in said)
 
 
 async def test_no_endpoint_no_traces(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
