@@ -44,7 +44,7 @@ async def open_issuer(settings: IssuerSettings) -> Issuer:
     """Return the issuer, its CAs not loaded yet."""
     runtime = await Runtime.open(Service.ISSUER, settings)
     authorities = Authorities(settings, runtime.database)
-    issuance = GroupCommit("issue", runtime.database, store.issue)
+    issuance = GroupCommit("issuer.issue", runtime.database, store.issue)
     return Issuer(runtime, settings, authorities, issuance)
 
 
