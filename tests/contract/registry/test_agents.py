@@ -37,8 +37,9 @@ from contracts.agents import (
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Command
 from contracts.principal import PrincipalKind
+from services.registry.domain.renewal import OVERLAP
 from services.registry.store import agents as store
-from shared.database import Connection
+from services.registry.store import credentials
 from shared.x509 import fingerprint
 from tests.contract.registry.dialogue import Dialogue, certificate, keyed
 from tests.support.csr import csr_pem
@@ -338,14 +339,16 @@ async def test_the_list_is_paged_and_stays_fast_with_10000_agents(registry: Dial
     await registry.as_admin(RevokeAgent, label="again")
     assert await registry.is_agent(await registry.fingerprint("mac"))
     assert time.monotonic() - began < 5
+    asked = [["certificate"], [registry.admin], OVERLAP]
+    for query, arguments in ((store.PAGE, [9_000, 500]), (credentials.RESOLVE, asked)):
+        plan = await _plan(registry, query, arguments)
+        assert "Seq Scan on agent" not in plan, plan
+        assert "Sort Key: agent" not in plan, plan
+
+
+async def _plan(registry: Dialogue, query: str, arguments: list[Any]) -> str:
     async with registry.registry.runtime.database.connection() as connection:
-        plan = await _plan(connection, 9_000)
-    assert "Seq Scan" not in plan, plan
-    assert "Sort" not in plan, plan
-
-
-async def _plan(connection: Connection, after: int) -> str:
-    rows = await connection.fetch(f"EXPLAIN {store.PAGE}", after, 500)
+        rows = await connection.fetch(f"EXPLAIN {query}", *arguments)
     return "\n".join(row[0] for row in rows)
 
 
