@@ -13,6 +13,8 @@ from contracts.messages import Call, Command
 
 KEPT_SECONDS: Final = 60.0
 """How long the end of the issuing CA is shown without asking again."""
+ASK_SECONDS: Final = 2.0
+"""How long an overview waits for it."""
 
 
 class PlatformCas:
@@ -40,7 +42,8 @@ class PlatformCas:
         """
         if self._ends is None or time.monotonic() - self._asked_at > KEPT_SECONDS:
             try:
-                pem = await self.pem(call)
+                deadline = min(call.deadline, time.time() + ASK_SECONDS)
+                pem = await self.pem(call.model_copy(update={"deadline": deadline}))
             except CertwireError:
                 if self._ends is None:
                     raise

@@ -1,4 +1,4 @@
-"""A real issuer and a real registry on a real bus, with an administrator."""
+"""A real issuer and two replicas of the registry on a real bus, with an administrator."""
 
 from collections.abc import AsyncIterator
 
@@ -17,11 +17,12 @@ from tests.support.servers import Place, PostgresServer
 async def registry(bus_place: Place, postgres: PostgresServer) -> AsyncIterator[Dialogue]:
     """Speak to the registry as the gateway does."""
     settings = bus_place.settings(RegistrySettings)
-    local = await open_registry(settings)
+    local, replica = await open_registry(settings), await open_registry(settings)
     local.passwords = quick_passwords()
     async with (
         running_issuer(bus_place) as issuer,
         running(application(local)),
+        running(application(replica)),
         bus(settings, "gateway") as gateway,
     ):
         first = await initialised(local)

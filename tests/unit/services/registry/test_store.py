@@ -6,7 +6,7 @@ import pytest
 
 from contracts.principal import Credential, CredentialKind
 from services.registry.domain.renewal import OVERLAP
-from services.registry.store import credentials, sessions
+from services.registry.store import credentials, enrollment_tokens, sessions
 from services.registry.store.sessions import Limits
 from shared.database import Database
 from shared.settings import Settings
@@ -64,6 +64,29 @@ async def test_what_is_over_is_forgotten(place: Place, tables: Tables) -> None:
         assert await tables.values("SELECT address FROM registry.login_window") == ["b"]
     finally:
         await database.close()
+
+
+async def test_tokens_and_attempts_that_ended_are_forgotten(place: Place, tables: Tables) -> None:
+    await tables.run(
+        "INSERT INTO registry.enrollment_token"
+        " (hash, label, capabilities, allowed_sites, expires_at, state) VALUES"
+        " ('a', 'a', '{}', '{}', now() - interval '31 d', 'consumed'),"
+        " ('b', 'b', '{}', '{}', now() - interval '29 d', 'expired'),"
+        " ('c', 'c', '{}', '{}', now() + interval '1 min', 'pending')"
+    )
+    await tables.run(
+        "INSERT INTO registry.enrollment_attempt VALUES"
+        " ('a', now() - interval '61 s', 1), ('b', now() - interval '50 s', 1)"
+    )
+    database = await Database.open(place.settings(Settings), "registry")
+    try:
+        async with database.transaction() as connection:
+            await enrollment_tokens.prune(connection)
+    finally:
+        await database.close()
+    tokens = "SELECT hash FROM registry.enrollment_token ORDER BY hash"
+    assert await tables.values(tokens) == ["b", "c"]
+    assert await tables.values("SELECT address FROM registry.enrollment_attempt") == ["b"]
 
 
 async def test_a_credential_is_found_by_index_among_many(place: Place, tables: Tables) -> None:
