@@ -93,6 +93,13 @@ DELETE FROM outbox USING oldest WHERE outbox.position = oldest.position
 """
 
 
+class _Known(TypedDict):
+    """What is known of a stream: its identity, and its highest sequence acknowledged to us."""
+
+    created: str
+    sequence: int
+
+
 @dataclass(slots=True)
 class _Head:
     """The row of the table `relay`: only who holds the lock changes it, so it is read once."""
@@ -100,20 +107,13 @@ class _Head:
     sequence: int
     hash: str
     published: int
-    streams: dict[str, "_Known"]
+    streams: dict[str, _Known]
 
     @classmethod
     async def read(cls, connection: "asyncpg.Connection[asyncpg.Record]") -> "_Head":
         row = await connection.fetchrow(_HEAD)
         assert row is not None  # noqa: S101 - the migration put it there
         return cls(row["sequence"], row["hash"], row["published"], json.loads(row["streams"]))
-
-
-class _Known(TypedDict):
-    """What is known of a stream: its identity, and its highest sequence acknowledged to us."""
-
-    created: str
-    sequence: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,11 +145,14 @@ class Strangers:
         return ours.client(usage=SERVER)
 
 
-@pytest.mark.parametrize("kind", ["foreign", "expired", "not_yet_valid", "for_servers_only"])
+@pytest.mark.parametrize(
+    "stranger",
+    [Strangers.foreign, Strangers.expired, Strangers.not_yet_valid, Strangers.for_servers_only],
+)
 async def test_other_certificates_end_in_the_handshake(
-    clients: Clients, stand_in: StandIn, kind: str
+    clients: Clients, stand_in: StandIn, stranger: Callable[[Authority], Leaf]
 ) -> None:
-    leaf = getattr(Strangers, kind)(stand_in.authority)
+    leaf = stranger(stand_in.authority)
     exit_code, status = (await clients.curl("/x", "--cert", clients.file(leaf))).split()
     assert (int(exit_code) != 0, status) == (True, "000")
 
