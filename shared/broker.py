@@ -7,10 +7,12 @@ for good ends, and every failure is answered with an error reply.
 import asyncio
 import logging
 import os
+import re
 import signal
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
 
 import nats.errors
@@ -18,8 +20,10 @@ from faststream.exceptions import IncorrectState
 from faststream.nats import NatsBroker
 from faststream.nats.message import NatsMessage
 from faststream.nats.security import NatsNKey
+from faststream.nats.subscriber.usecases import CoreSubscriber
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from opentelemetry.trace import SpanKind
 from prometheus_client import Histogram
 from pydantic import ValidationError
@@ -36,8 +40,14 @@ LOG: Final = logging.getLogger(__name__)
 
 ERROR_HEADER: Final = "Certwire-Error"
 MOST_AT_ONCE: Final = 256
-"""Commands that one process works on at the same time; the rest wait on the connection."""
-DRAIN_SECONDS: Final = 2.0
+"""Commands that one process works on at the same time; the rest wait."""
+FINISH_SECONDS: Final = 1.5
+"""How long a service that stops waits for the commands in work."""
+CLOSE_SECONDS: Final = 0.5
+"""How long it then waits for NATS."""
+UNTEXT: Final = "text may hold neither U+0000 nor half a surrogate pair"
+"""No database keeps the one, and no UTF-8 the other: told to the caller before anybody acts."""
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 BUS_UNAVAILABLE: Final = "the message bus is unavailable"
 
 COMMANDS: Final = Histogram(
@@ -79,7 +89,7 @@ def nats_broker(settings: Settings, user: str, account: str, **options: Any) -> 
         apply_types=False,
         closed_cb=closed,
         error_cb=error,
-        graceful_timeout=DRAIN_SECONDS,
+        graceful_timeout=FINISH_SECONDS,
         log_level=logging.DEBUG,
         **options,
     )
@@ -98,12 +108,24 @@ async def connect(broker: NatsBroker) -> Client:
 
 
 async def close(broker: NatsBroker) -> None:
-    """Drain and close."""
+    """Send what is left and close, whether NATS is there or not."""
     broker.stopping.set()  # type: ignore[attr-defined]  # set by `nats_broker`
     try:
-        await broker.stop()
-    except nats.errors.Error:  # NATS is away: there is nothing to drain
-        await broker.connection.close()
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await broker.stop()
+    except Exception as problem:  # noqa: BLE001 - it is going anyway
+        LOG.info("NATS is away", extra={"problem": repr(problem)})
+        with suppress(IncorrectState, nats.errors.Error, OSError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await broker.connection.close()
+
+
+def is_connected(broker: NatsBroker) -> bool:
+    """Return whether NATS is there now."""
+    try:
+        return broker.connection.is_connected
+    except IncorrectState:  # not yet, or no longer
+        return False
 
 
 def own_call(seconds: float = 10.0, request_id: str | None = None) -> Call:
@@ -117,22 +139,21 @@ class Bus:
     def __init__(self, service: str, broker: NatsBroker) -> None:
         self._service = service
         self._broker = broker
+        self._subscriptions: list[Subscription] = []
+        self._subscribers: list[CoreSubscriber] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
 
     @property
     def is_connected(self) -> bool:
         """Return whether NATS is there now."""
-        try:
-            return self._broker.connection.is_connected
-        except IncorrectState:  # not yet, or no longer
-            return False
+        return is_connected(self._broker)
 
     async def request(self, command: Command[ReplyT], subject: str | None = None) -> ReplyT:
         """Send a command and return its reply, by its deadline.
 
-        Raises what the service raised, `UNAVAILABLE` where no service listens or NATS is away, and
-        `OUTCOME_UNKNOWN` where no reply came.
+        Raises what the service raised, `UNAVAILABLE` where no service listens or NATS is away,
+        `OUTCOME_UNKNOWN` where no reply came, and `INVALID_REQUEST` for text that is none.
         """
         timeout = command.call.deadline - time.time()
         if timeout <= 0:
@@ -175,18 +196,25 @@ class Bus:
             subject = command.SUBJECT
             binding = _Binding(self._service, command, subject, handler, refused, admit)
             if command in direct:
-                await self._broker.connection.subscribe(
-                    subject, queue=self._service, cb=self._hand_on(binding)
-                )
+                await self._subscribe(subject, binding)
             else:
-                self._broker.subscriber(subject, self._service, no_reply=True, decoder=undecoded)(
-                    self._hand_on_decoded(binding)
+                subscriber = self._broker.subscriber(
+                    subject, self._service, no_reply=True, decoder=undecoded
                 )
+                subscriber(self._hand_on_decoded(binding))
+                self._subscribers.append(subscriber)
         await self._broker.start()
+        await flushed(self._broker.connection)
+
+    async def _subscribe(self, subject: str, binding: "_Binding") -> None:
+        self._subscriptions.append(
+            await self._broker.connection.subscribe(
+                subject, queue=self._service, cb=self._hand_on(binding)
+            )
+        )
 
     def _hand_on(self, binding: "_Binding") -> Callable[[Msg], Awaitable[None]]:
         async def hand_on(message: Msg) -> None:
-            await self._room.acquire()
             task = asyncio.create_task(self._work(binding, message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -203,25 +231,45 @@ class Bus:
 
     async def _work(self, binding: "_Binding", message: Msg) -> None:
         try:
-            data, headers = await binding.answer(message.data)
+            async with self._room:
+                data, headers = await binding.answer(message.data)
+            if len(data) > self._broker.connection.max_payload:
+                LOG.error("a reply is too large", extra={"subject": message.subject})
+                data, headers = _error(CertwireError(ErrorCode.INTERNAL))
             if message.reply:
                 await self._broker.connection.publish(message.reply, data, headers=headers)
         except (nats.errors.Error, OSError) as problem:
             LOG.warning("a reply was lost", extra={"problem": repr(problem)})
-        finally:
-            self._room.release()
 
     async def serve_status(self, subject: str, report: Handler) -> None:
         """Answer how the service is, from before it is ready."""
         binding = _Binding(self._service, GetStatus, subject, report, None, lambda: True)
-        await self._broker.connection.subscribe(
-            subject, queue=self._service, cb=self._hand_on(binding)
-        )
+        await self._subscribe(subject, binding)
+        await flushed(self._broker.connection)
 
     async def finish(self) -> None:
-        """Let the commands in work end, for two seconds at most."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+        """Take no more commands, and let those in work end, for 1.5 seconds at most."""
+        with suppress(TimeoutError, nats.errors.Error, IncorrectState):
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self._unsubscribe()
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _unsubscribe(self) -> None:
+        """Tell the server, and take what it sent before it knew; others would drop that."""
+        of_faststream = [subscriber.subscription for subscriber in self._subscribers]
+        for subscription in (*self._subscriptions, *of_faststream):
+            if subscription is not None:
+                await self._broker.connection._send_unsubscribe(subscription._id)  # noqa: SLF001 - its `drain` drops what comes late
+        await flushed(self._broker.connection)
+
+
+async def flushed(client: Client) -> None:
+    """Return once the server knows everything; one `flush` overtakes what waits to be sent."""
+    await client.flush()
+    await client.flush()
 
 
 class _Binding:
@@ -242,7 +290,6 @@ class _Binding:
         self._handler = handler
         self._refused = refused
         self._admit = admit
-        self._succeeded = COMMANDS.labels(subject, "ok")
 
     async def answer(self, data: bytes) -> tuple[bytes, dict[str, str] | None]:
         """Return payload and headers of the reply."""
@@ -255,19 +302,23 @@ class _Binding:
         telemetry.request_id.set(command.call.request_id)
         try:
             with telemetry.span(self._subject, SpanKind.SERVER, command.call.traceparent):
-                reply = await self._run(command)
-        except AnsweredBefore as earlier:
-            COMMANDS.labels(self._subject, "repeated").observe(time.perf_counter() - began)
-            return earlier.reply.encode(), None
-        except CertwireError as error:
-            COMMANDS.labels(self._subject, str(error.code)).observe(time.perf_counter() - began)
-            return _error(error)
+                outcome, reply, headers = await self._outcome(command)
         except Exception:
             LOG.exception("a command failed", extra={"subject": self._subject})
-            COMMANDS.labels(self._subject, "internal").observe(time.perf_counter() - began)
-            return _error(CertwireError(ErrorCode.INTERNAL))
-        self._succeeded.observe(time.perf_counter() - began)
-        return reply.model_dump_json().encode(), None
+            outcome = str(ErrorCode.INTERNAL)
+            reply, headers = _error(CertwireError(ErrorCode.INTERNAL))
+        COMMANDS.labels(self._subject, outcome).observe(time.perf_counter() - began)
+        return reply, headers
+
+    async def _outcome(self, command: Command[Any]) -> tuple[str, bytes, dict[str, str] | None]:
+        """Return how it went in a word, and payload and headers of the reply."""
+        try:
+            reply = await self._run(command)
+        except AnsweredBefore as earlier:
+            return "repeated", earlier.reply.encode(), None
+        except CertwireError as error:
+            return str(error.code), *_error(error)
+        return "ok", reply.model_dump_json().encode(), None
 
     async def _run(self, command: Command[Any]) -> Message:
         if command.call.deadline < time.time():
@@ -294,7 +345,13 @@ def _payload(command: Command[Any]) -> bytes:
     if traceparent is not None:
         call = command.call.model_copy(update={"traceparent": traceparent})
         command = command.model_copy(update={"call": call})
-    return command.model_dump_json().encode()
+    try:
+        payload = command.model_dump_json().encode()
+    except ValueError as error:  # a lone surrogate
+        raise CertwireError(ErrorCode.INVALID_REQUEST, UNTEXT) from error
+    if b"\\u0000" in payload and _NUL.search(payload):
+        raise CertwireError(ErrorCode.INVALID_REQUEST, UNTEXT)
+    return payload
 
 
 def _error(error: CertwireError) -> tuple[bytes, dict[str, str]]:

@@ -34,7 +34,7 @@ from contracts.principal import ANONYMOUS, Credential, Principal, system
 from contracts.status import GetStatus, StatusReport, status_subject
 from contracts.subjects import Service
 from shared import VERSION, idempotency, inbox, outbox, telemetry
-from shared.broker import Bus, Handler, close, connect, nats_broker, own_call
+from shared.broker import Bus, Handler, close, connect, is_connected, nats_broker, own_call
 from shared.clock import utc_now
 from shared.database import LOST, Database, clock
 from shared.http_server import HttpServer, listen
@@ -191,10 +191,8 @@ class Runtime:
                     missing.append("the clock differs from the database's")
         except (CertwireError, *LOST):
             missing.append("postgres")
-        for broker in (self.bus_broker, self.streams_broker):
-            if not broker.connection.is_connected:
-                missing.append("nats")
-                break
+        if not (is_connected(self.bus_broker) and is_connected(self.streams_broker)):
+            missing.append("nats")
         return missing
 
     async def close(self) -> None:
