@@ -19,6 +19,7 @@ TESTED_BY: Final[dict[str, str]] = {
     "shared/relay.py": "tests/contract/test_relay.py",
     "shared/runtime.py": "tests/contract/test_runtime.py",
     "shared/streams.py": "tests/contract/test_stream_publisher.py",
+    "services/cli/agent_*.py": "tests/unit/services/cli/test_agent_run.py",
     "services/gateway/*.py": f"{GATEWAY}/test_http.py",
     "services/gateway/dialects/fastpki.py": f"{GATEWAY}/test_token_endpoint.py",
     "services/gateway/dialects/instance*.py": f"{GATEWAY}/test_instance_calls.py",

@@ -29,6 +29,7 @@ class Command:
 
 
 GROUPS: Final = {
+    "agent": "this machine's own certificate",
     "admin": "the administrator's certificate",
     "audit": "the audit log",
     "bootstrap": "the secrets of the first start",
@@ -53,6 +54,13 @@ COMMANDS: Final = (
     Command(
         ("bootstrap", "clear"), "remove the secrets of the start", "services.cli.bootstrap_clear"
     ),
+    Command(("agent", "enroll"), "get an agent's certificate", "services.cli.agent_enroll"),
+    Command(
+        ("agent", "bootstrap"), "get an instance's certificate", "services.cli.agent_bootstrap"
+    ),
+    Command(("agent", "run"), "keep the certificate fresh", "services.cli.agent_run"),
+    Command(("agent", "renew"), "renew the certificate now", "services.cli.agent_renew"),
+    Command(("agent", "status"), "say which certificate there is", "services.cli.agent_status"),
     Command(("audit", "tail"), "follow the audit log", "services.cli.audit_tail"),
     Command(("events", "tail"), "follow the events", "services.cli.events_tail"),
 )

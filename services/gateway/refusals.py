@@ -68,7 +68,9 @@ REFUSALS: Final[Refusals] = {
         HTTPStatus.CONFLICT, "Idempotency-Key was used for another request"
     ),
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: Refusal(
-        HTTPStatus.CONFLICT, "The first request with this Idempotency-Key is not done yet"
+        HTTPStatus.CONFLICT,
+        "The first request with this Idempotency-Key is not done yet",
+        headers={"Retry-After": "1"},
     ),
     ErrorCode.IDEMPOTENCY_SECRET_SHOWN: Refusal(
         HTTPStatus.CONFLICT,

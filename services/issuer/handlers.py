@@ -30,7 +30,7 @@ from services.issuer import bundles, keys, revocation
 from services.issuer.domain import identities
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.identities import Identity
-from services.issuer.domain.profiles import ADMIN, AGENT, GATEWAY, INSTANCE, Profile
+from services.issuer.domain.profiles import ADMIN, AGENT, GATEWAY, Profile
 from services.issuer.keys import KeyAlgorithm
 from services.issuer.service import Issuer
 from services.issuer.signing import Order, prepare, record, reply, sign
@@ -42,7 +42,8 @@ async def sign_instance_certificate(
 ) -> SignedCertificate:
     """Sign a 24-hour certificate."""
     identity = identities.instance(command.instance_id, issuer.settings.trust_domain)
-    return await _sign(command, issuer, INSTANCE, identity, command.renews)
+    profile = issuer.settings.instance_profile
+    return await _sign(command, issuer, profile, identity, command.renews)
 
 
 async def sign_agent_certificate(

@@ -1,5 +1,7 @@
 """What the issuer reads from the environment."""
 
+from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from typing import Final
 from urllib.parse import urlsplit
@@ -7,11 +9,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from services.issuer.domain.identities import TRUST_DOMAIN, host_name
+from services.issuer.domain.profiles import INSTANCE, Profile
 from services.issuer.keys import KeyAlgorithm
 from shared.settings import SealingSettings
 
 PLATFORM_NAME_BYTES: Final = 48
 """A common name has at most 64 (RFC 5280 appendix A, ub-common-name): room for ` Issuing CA`."""
+
+DAY_SECONDS: Final = 86_400
 
 
 class IssuerSettings(SealingSettings):
@@ -27,6 +32,8 @@ class IssuerSettings(SealingSettings):
     """Of the platform's CAs, when they are made."""
     gateway_names: str = "localhost,127.0.0.1,::1"
     """DNS names and IP addresses of the gateway, beside the host of `public_url`."""
+    issuer_instance_lifetime_seconds: int = Field(default=DAY_SECONDS, ge=60, le=DAY_SECONDS)
+    """Of instances' certificates; shorter ones are for tests of what renews them."""
 
     @field_validator("platform_name")
     @classmethod
@@ -41,6 +48,11 @@ class IssuerSettings(SealingSettings):
         for name in _split(value):
             host_name(name)
         return value
+
+    @cached_property
+    def instance_profile(self) -> Profile:
+        """Return the profile of instances with their lifetime."""
+        return replace(INSTANCE, validity=timedelta(seconds=self.issuer_instance_lifetime_seconds))
 
     @cached_property
     def gateway_hosts(self) -> tuple[str, ...]:

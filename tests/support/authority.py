@@ -74,6 +74,14 @@ class Authority:
         signed = self._leaf(_name(name), key.public_key(), usage, lifetime, age)
         return Leaf(signed.sign(self._key, SHA256()), key)
 
+    def sign_client(
+        self, csr_pem: str, lifetime: timedelta = DAY, age: timedelta = timedelta(0)
+    ) -> x509.Certificate:
+        """Sign a client's own key."""
+        key = x509.load_pem_x509_csr(csr_pem.encode()).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        return self._leaf(_name("client"), key, CLIENT, lifetime, age).sign(self._key, SHA256())
+
     def server_chain(
         self, csr_pem: str, lifetime: timedelta = DAY, age: timedelta = timedelta(0)
     ) -> str:

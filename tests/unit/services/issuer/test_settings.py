@@ -1,8 +1,11 @@
 """What the issuer accepts as settings."""
 
+from datetime import timedelta
+
 import pytest
 from pydantic import ValidationError
 
+from services.issuer.domain.profiles import INSTANCE
 from services.issuer.settings import IssuerSettings
 
 
@@ -40,3 +43,12 @@ def test_the_key_encryption_key_does_not_show(monkeypatch: pytest.MonkeyPatch) -
     settings = IssuerSettings()
     assert settings.key_encryption_keys() == "a secret"
     assert "a secret" not in f"{settings!r} {settings}"
+
+
+def test_an_instances_certificate_lives_for_a_day_or_less() -> None:
+    assert IssuerSettings().instance_profile == INSTANCE
+    short = IssuerSettings(issuer_instance_lifetime_seconds=60).instance_profile
+    assert short.validity == timedelta(seconds=60)
+    for seconds in (59, 86_401):
+        with pytest.raises(ValidationError):
+            IssuerSettings(issuer_instance_lifetime_seconds=seconds)
