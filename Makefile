@@ -23,7 +23,7 @@ up:
 test:
 	@tools/bootstrap.sh dev
 	@tools/system-packages.sh
-	@$(BIN)/pytest -n auto --maxprocesses=4 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n auto --maxprocesses=4 $(ARGS)
 
 check:
 	@tools/bootstrap.sh dev

@@ -213,13 +213,7 @@ GAPS: tuple[Gap, ...] = (
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    "gap",
-    [  # two workers share them
-        pytest.param(gap, id=gap.__name__, marks=pytest.mark.xdist_group(f"crash {number % 2}"))
-        for number, gap in enumerate(GAPS)
-    ],
-)
+@pytest.mark.parametrize("gap", GAPS, ids=lambda gap: gap.__name__)
 async def test_a_part_killed_in_between_strands_nobody(
     platform: Platform, admin: Client, gap: Gap
 ) -> None:
@@ -237,7 +231,6 @@ async def test_a_part_killed_in_between_strands_nobody(
     await assert_everything_is_told(platform)
 
 
-@pytest.mark.xdist_group("crash 0")
 async def test_what_was_signed_and_not_recorded_is_undone(
     platform: Platform, admin: Client
 ) -> None:

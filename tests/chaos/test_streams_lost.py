@@ -22,12 +22,12 @@ from tests.support.eventually import eventually
 from tests.support.following import following, has
 from tests.support.platform import Platform, running_platform
 
-pytestmark = [pytest.mark.xdist_group("streams lost"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 CALLERS = 3
 BACK_SECONDS = 60
 FINGERPRINTS = """
-SELECT record::jsonb -> 'object' ->> 'id' FROM audit.record
+SELECT record::json -> 'object' ->> 'id' FROM audit.record
 WHERE service = 'instance' AND action = 'cert_renew' AND outcome = 'success'
 """
 

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,16 +10,6 @@ from tests.support.collector import Collector, collecting
 from tests.support.platform import Platform, running_platform
 
 _addresses = itertools.count(2)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that share a platform to the same worker (`--dist loadgroup`)."""
-    for item in items:
-        names: list[str] = getattr(item, "fixturenames", [])
-        for name in ("platform", "mortal"):
-            if name in names and Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.xdist_group(f"e2e {name}"))
 
 
 @pytest.fixture(scope="session")

@@ -301,7 +301,7 @@ async def test_a_flood_of_refusals_is_counted_rather_than_written_down(
             assert (await stranger.call("GET", INSTANCES)).status_code == 401
     await assert_everything_is_told(platform)
     written = await platform.value(
-        "SELECT count(*) FROM audit.record WHERE record::jsonb #>> '{detail,address}' = $1", address
+        "SELECT count(*) FROM audit.record WHERE record::json #>> '{detail,address}' = $1", address
     )
     assert written == 60
 

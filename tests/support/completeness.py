@@ -83,7 +83,7 @@ async def assert_the_audit_log_is_sound(platform: Platform) -> None:
             previous = record["hash"]
             assert record_hash(record) == previous
         ids = await platform.values(
-            f"SELECT entry::jsonb ->> 'id' FROM {service}.outbox ORDER BY sequence"  # noqa: S608 - a name of ours
+            f"SELECT entry::json ->> 'id' FROM {service}.outbox ORDER BY sequence"  # noqa: S608 - a name of ours
         )
         assert ids == [record["id"] for record in records][: len(ids)]
     assert await platform.values("SELECT reason FROM audit.violation") == []
@@ -112,7 +112,7 @@ async def _is_streamed(platform: Platform) -> bool:
         return False  # not there yet, or just made anew
     for service in OWNERS:
         written = await platform.rows(
-            f"SELECT entry::jsonb ->> 'id' AS id, event IS NOT NULL AS told FROM {service}.outbox"  # noqa: S608 - a name of ours
+            f"SELECT entry::json ->> 'id' AS id, event IS NOT NULL AS told FROM {service}.outbox"  # noqa: S608 - a name of ours
             " ORDER BY sequence"
         )
         source = f"/certwire/{service}"

@@ -85,10 +85,13 @@ class Platform:
         if self.runner.poll() is None:
             self.runner.send_signal(number)
         self.runner.wait(STOP_SECONDS)
-        while left := self.left():
-            assert time.monotonic() - begun < STOP_SECONDS, f"still there: {left}"
+        lock = self.home / "run" / "children.lock"
+        while not _is_free(lock):
+            assert time.monotonic() - begun < STOP_SECONDS, f"still there: {self.left()}"
             time.sleep(POLL_SECONDS)
-        return time.monotonic() - begun
+        seconds = time.monotonic() - begun
+        assert not (left := self.left()), f"still there: {left}"
+        return seconds
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each part that runs."""
