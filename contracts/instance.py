@@ -225,6 +225,21 @@ class RefreshSecrets(Command[AgentSecrets]):
         return "instance", str(self.instance_id)
 
 
+class ResolvedInstance(Message):
+    """None where the certificate is not the current one of an instance that lives."""
+
+    principal: Principal | None
+
+
+class ResolveInstance(Command[ResolvedInstance]):
+    """Say whose certificate this is, for what any certificate of the platform may ask."""
+
+    SUBJECT: ClassVar[str] = command(Service.INSTANCE, "credential", "resolve")
+    REPLY: ClassVar[type[Message]] = ResolvedInstance
+
+    credential: Credential
+
+
 class InboundInstanceStatus(Message):
     """What an orchestrator reports on `certwire.inbound.<user>.instance.status`.
 

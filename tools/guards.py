@@ -27,6 +27,7 @@ TESTED_BY: Final[dict[str, str]] = {
     "services/gateway/dialects/dialect.py": f"{GATEWAY}/test_http.py",
     "services/instance/*.py": f"{INSTANCE}/test_renewals.py",
     "services/instance/handlers/administration.py": f"{INSTANCE}/test_administration.py",
+    "services/instance/handlers/credentials.py": f"{INSTANCE}/test_administration.py",
     "services/instance/handlers/certificates.py": f"{INSTANCE}/test_renewals.py",
     "services/instance/handlers/inbound.py": f"{INSTANCE}/test_inbound.py",
     "services/instance/handlers/secrets.py": f"{INSTANCE}/test_administration.py",

@@ -16,13 +16,14 @@ from contracts.instance import (
     PutSecrets,
     RefreshSecrets,
     RenewCertificate,
+    ResolveInstance,
     RevokeInstanceCertificate,
     SetInstanceStatus,
 )
 from contracts.messages import Command, Message
 from contracts.subjects import INBOUND_INSTANCE_STATUS, Service
 from services.instance import sweeper
-from services.instance.handlers import administration, certificates, inbound, secrets
+from services.instance.handlers import administration, certificates, credentials, inbound, secrets
 from services.instance.service import Instances
 from services.instance.settings import InstanceSettings
 from shared.broker import undecoded
@@ -39,6 +40,7 @@ HANDLERS: Final[dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]
     PutSecrets: administration.put_secrets,
     CreateBootstrapToken: administration.create_bootstrap_token,
     ListInstanceCertificates: administration.list_instance_certificates,
+    ResolveInstance: credentials.resolve_instance,
     RevokeInstanceCertificate: administration.revoke_instance_certificate,
 }
 

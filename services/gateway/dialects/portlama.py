@@ -4,6 +4,7 @@ The order of checks: the platform is set up (503), a client certificate is there
 body (400), everything else in the registry.
 """
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
@@ -34,6 +35,7 @@ from contracts.agents import (
     UpgradeAdmin,
 )
 from contracts.errors import CertwireError, ErrorCode
+from contracts.instance import ResolveInstance
 from contracts.messages import PAGE_LIMIT, Call, Message
 from contracts.principal import Credential, CredentialKind, PrincipalKind
 from services.gateway.dialects.dialect import Dialect
@@ -588,15 +590,26 @@ state = _routes("platform", {}, is_early=True)
 @state.get("/api/onboarding/status")
 async def get_onboarding_status(exchange: Current) -> OnboardingView:
     """Say whether the platform is set up, to any of its certificates."""
-    await exchange.caller(CredentialKind.CERTIFICATE)
+    await _require_ours(exchange)
     return OnboardingView(status=await exchange.onboarding())
 
 
 @state.get("/api/health")
 async def get_health(exchange: Current) -> Health:
     """Answer any of the platform's certificates."""
-    await exchange.caller(CredentialKind.CERTIFICATE)
+    await _require_ours(exchange)
     return Health()
+
+
+async def _require_ours(exchange: Exchange) -> None:
+    """Raise `FORBIDDEN` for a certificate that is nobody's: no instance's either."""
+    credential = await exchange.certificate()
+    if credential is not None:
+        with suppress(CertwireError):  # the registry may know it where that service is away
+            asked = ResolveInstance(call=exchange.call(), credential=credential)
+            if (await exchange.request(asked)).principal is not None:
+                return
+    await exchange.caller(CredentialKind.CERTIFICATE)
 
 
 PORTLAMA: Final = Dialect(

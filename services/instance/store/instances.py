@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from contracts.instance import Instance, InstanceStatus, InventoryRow
+from contracts.principal import Principal, PrincipalKind
 from services.instance.domain import wireguard
 from shared.database import Connection
 
@@ -28,6 +29,12 @@ SELECT position, id, name, status, wg_public_key, vpn_ip, created_at FROM instan
 WHERE position > $1 ORDER BY position LIMIT $2
 """
 
+_OWNER: Final = """
+SELECT id, name, current_fingerprint FROM instance
+WHERE id = (SELECT instance_id FROM certificate WHERE fingerprint = $1)
+    AND current_fingerprint = $1 AND current_expires_at > now() AND status <> 'terminated'
+"""
+
 
 def _instance(row: asyncpg.Record) -> Instance:
     return Instance(
@@ -37,6 +44,19 @@ def _instance(row: asyncpg.Record) -> Instance:
         wg_public_key=wireguard.encode(row["wg_public_key"]),
         vpn_ip=row["vpn_ip"],
         created_at=row["created_at"],
+    )
+
+
+async def owner(connection: Connection, fingerprint: str) -> Principal | None:
+    """Return the instance whose current certificate this is."""
+    row = await connection.fetchrow(_OWNER, fingerprint)
+    if row is None:
+        return None
+    return Principal(
+        kind=PrincipalKind.INSTANCE,
+        id=str(row["id"]),
+        name=row["name"],
+        fingerprint=row["current_fingerprint"],
     )
 
 

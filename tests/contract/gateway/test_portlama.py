@@ -28,6 +28,7 @@ from contracts.agents import (
     UpgradeAdmin,
 )
 from contracts.errors import CertwireError, ErrorCode
+from contracts.instance import ResolvedInstance, ResolveInstance
 from contracts.messages import Message
 from contracts.principal import Principal, PrincipalKind
 from contracts.registry import ResolveCredentials
@@ -274,6 +275,28 @@ async def test_the_state_of_the_platform(admin: httpx2.AsyncClient) -> None:
     for path, answered in (("onboarding/status", "COMPLETED"), ("health", "ok")):
         answer = await admin.get(f"/api/{path}")
         assert (answer.status_code, answer.json()) == (200, {"status": answered})
+
+
+async def test_the_state_of_the_platform_for_an_instance(
+    admin: httpx2.AsyncClient, stand_in: StandIn, leaf: Leaf
+) -> None:
+    """The registry does not know its certificate, and is not asked: it would record a refusal."""
+    stand_in.principals.pop(leaf.sha256)
+    assert (await admin.get("/api/health")).status_code == 403
+    asked = len(stand_in.heard_of(ResolveCredentials))
+    principal = Principal(kind=PrincipalKind.INSTANCE, id="1", name="app-1")
+    stand_in.answers[ResolveInstance] = ResolvedInstance(principal=principal)
+    for path in ("/api/health", "/api/onboarding/status"):
+        assert (await admin.get(path)).status_code == 200
+    assert (await admin.get("/api/certs/auto-renew-status")).status_code == 403
+    assert len(stand_in.heard_of(ResolveCredentials)) == asked + 1
+
+
+async def test_the_state_of_the_platform_without_the_instance_service(
+    admin: httpx2.AsyncClient, stand_in: StandIn
+) -> None:
+    stand_in.answers[ResolveInstance] = CertwireError(ErrorCode.UNAVAILABLE)
+    assert (await admin.get("/api/health")).status_code == 200
 
 
 async def test_a_domain_without_a_certificate_is_404(admin: httpx2.AsyncClient) -> None:

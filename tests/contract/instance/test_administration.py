@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from contracts.certificates import SignedCertificate
 from contracts.errors import CertwireError, ErrorCode
 from contracts.instance import (
     CreateInstance,
@@ -12,9 +13,10 @@ from contracts.instance import (
     ListInstanceCertificates,
     ListInstances,
     PutSecrets,
+    ResolveInstance,
 )
 from contracts.principal import Principal, PrincipalKind, Role
-from tests.contract.instance.dialogue import ADMIN, Dialogue, keyed, new_wg_key
+from tests.contract.instance.dialogue import ADMIN, Dialogue, credential, keyed, new_wg_key
 from tests.support.running import call
 
 AGENT = Principal(kind=PrincipalKind.AGENT, id="1", name="mac")
@@ -85,6 +87,26 @@ async def test_a_bad_wireguard_key_is_refused(instances: Dialogue) -> None:
         call=call(), principal=ADMIN, name="x", wg_public_key="string", vpn_ip="10.0.0.1"
     )
     assert await _code(instances.send(command)) is ErrorCode.INVALID_REQUEST
+
+
+async def test_a_certificate_is_its_instances_while_it_is_the_current_one(
+    instances: Dialogue,
+) -> None:
+    async def owner(certificate: SignedCertificate) -> str | None:
+        command = ResolveInstance(call=call(), credential=credential(certificate))
+        found = (await instances.send(command)).principal
+        return found and str(found.id)
+
+    guest = await instances.running()
+    assert guest.certificate
+    assert await owner(guest.certificate) == str(guest.id)
+    renewed = await instances.renew(guest)
+    assert await owner(guest.certificate) is None
+    assert await owner(renewed) == str(guest.id)
+    await instances.move(guest, InstanceStatus.STOPPED)
+    assert await owner(renewed) == str(guest.id)
+    await instances.move(guest, InstanceStatus.TERMINATED)
+    assert await owner(renewed) is None
 
 
 async def test_secrets_are_for_their_instance(instances: Dialogue) -> None:
