@@ -1,7 +1,7 @@
 """Plain-SQL migrations: applied in order, once, under an advisory lock, by `certwire migrate`.
 
 A service's schema is `shared/migrations/*.sql` and then `services/<name>/migrations/*.sql`. Why
-this is not a library: docs/decisions/0002-migrations.md.
+this is not a library: docs/decisions/migrations.md.
 """
 
 import hashlib
