@@ -50,6 +50,8 @@ LOG: Final = logging.getLogger(__name__)
 
 CLOCK_TOLERANCE_SECONDS: Final = 5.0
 """More than this between our clock and the database's, and the service is not ready."""
+COUNT_SECONDS: Final = 5.0
+"""How often refusals over a caller's budget are looked through."""
 NOT_REFUSALS: Final = frozenset(
     {
         ErrorCode.INTERNAL,
@@ -152,7 +154,7 @@ class Runtime:
     async def count_refusals(self) -> None:
         """Write one record a minute for what went over a caller's budget."""
         while True:
-            await asyncio.sleep(5)
+            await asyncio.sleep(COUNT_SECONDS)
             counted = self._refusals.collect(time.monotonic())
             rows = [
                 outbox.outbox_row(
@@ -197,8 +199,9 @@ class Runtime:
 
     async def close(self) -> None:
         """Close every connection."""
-        await asyncio.gather(close(self.bus_broker), close(self.streams_broker))
-        await self.database.close()
+        await asyncio.gather(
+            close(self.bus_broker), close(self.streams_broker), self.database.close()
+        )
 
 
 @dataclass
@@ -217,12 +220,13 @@ class Application:
     problems: Callable[[], Awaitable[list[str]]] | None = None
     warnings: Callable[[], Awaitable[list[str]]] | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _waits_for: list[str] = field(default_factory=lambda: ["the start"])
 
     async def status(self, _command: GetStatus | None = None) -> StatusReport:
         """Say how the service is."""
-        missing = await self.runtime.problems()
+        missing = await self.runtime.problems() or self._waits_for
         if self.problems is not None and not missing:
-            missing += await self.problems()
+            missing = await self.problems()
         return StatusReport(
             service=self.runtime.service,
             version=VERSION,
@@ -255,6 +259,7 @@ class Application:
             refused=runtime.record_refusal,
             admit=lambda: not runtime.backlog.full,
         )
+        self._waits_for = []
         LOG.info("ready", extra={"version": VERSION})
 
     async def stop(self) -> None:
@@ -264,7 +269,6 @@ class Application:
         await self.runtime.close()
 
     async def _until_ready(self) -> None:
-        said: list[str] = []
         while True:
             missing = await self.runtime.problems()
             if not missing and self.prepare is not None:
@@ -274,9 +278,9 @@ class Application:
                     missing = [error.detail or str(error.code)]
             if not missing:
                 return
-            if missing != said:
+            if missing != self._waits_for:
                 LOG.warning("not ready", extra={"missing": missing})
-                said = missing
+                self._waits_for = missing
             await asyncio.sleep(0.25)
 
 
@@ -357,8 +361,10 @@ class Program(Protocol):
 def run(build: Callable[[], Awaitable[Program]], service: Service, settings: Settings) -> None:
     """Run a service in this process until it is told to stop."""
     telemetry.set_up(service, settings)
-    uvloop.run(_run(build, settings))
-    telemetry.shut_down()
+    try:
+        uvloop.run(_run(build, settings))
+    finally:
+        telemetry.shut_down()
 
 
 async def _run(build: Callable[[], Awaitable[Program]], settings: Settings) -> None:
@@ -372,12 +378,13 @@ async def _run(build: Callable[[], Awaitable[Program]], settings: Settings) -> N
     LOG.info("starting", extra={"version": VERSION, "operations_port": operations.port})
     starting = asyncio.create_task(application.start())
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if starting.done():
-        starting.result()
-        await stopping
-    else:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-    LOG.info("stopping")
-    await asyncio.gather(operations.stop(), application.stop())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
+    finally:
+        LOG.info("stopping")
+        stopping.cancel()
+        await cancel([starting])
+        await asyncio.gather(operations.stop(), application.stop())
