@@ -22,5 +22,9 @@ def decode(cursor: str | None) -> int | None:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 8 or raw[0] & 0x80:  # noqa: PLR2004 - a signed bigint
-        raise CertwireError(ErrorCode.INVALID_REQUEST, "the cursor is not one of this list")
+        raise CertwireError(
+            ErrorCode.INVALID_REQUEST,
+            "the cursor is not one of this list",
+            parameters={"field": "cursor"},
+        )
     return int.from_bytes(raw)

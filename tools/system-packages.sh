@@ -5,9 +5,18 @@
 set -eu
 
 missing=""
-for program in openssl curl; do # each is in a package of its own name
-    command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
-done
+while read -r program package; do
+    command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] ||
+        missing="$missing $package"
+done <<'END'
+openssl openssl
+curl curl
+jq jq
+pk12util libnss3-tools
+certtool gnutls-bin
+nginx nginx-light
+chromium chromium
+END
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

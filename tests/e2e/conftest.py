@@ -26,6 +26,27 @@ def platform(collector: Collector) -> Iterator[Platform]:
         yield platform
 
 
+@pytest.fixture(scope="session")
+def changing() -> Iterator[Platform]:
+    """Return a platform whose administrator changes, and whose instances' days are 90 s long."""
+    with running_platform(
+        CERTWIRE_ISSUER_INSTANCE_LIFETIME_SECONDS="90", CERTWIRE_PROXY_AGENTS="edge-1"
+    ) as platform:
+        yield platform
+
+
+@pytest.fixture
+async def chief(changing: Platform) -> AsyncIterator[Client]:
+    """Return the administrator of the changing platform, whoever that is now."""
+    async with administrator(changing) as chief:
+        if (await chief.call("GET", "/api/health")).status_code == 200:
+            yield chief
+            return
+    await changing.succeed("admin", "reset")
+    async with administrator(changing) as chief:
+        yield chief
+
+
 @pytest.fixture
 def address() -> str:
     """Return a loopback address that nobody else calls from: limits go by address."""
