@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-import asyncpg
 import httpx2
 import pytest
 
@@ -29,7 +28,7 @@ from tests.support.client import (
 )
 from tests.support.completeness import assert_everything_is_told, streamed
 from tests.support.eventually import eventually
-from tests.support.platform import PARTS, Platform, running_platform
+from tests.support.platform import OWN_ROW, PARTS, Platform, running_platform
 
 CLAIM_LIFETIME_SECONDS = 4
 ABLE_AGAIN_SECONDS = CLAIM_LIFETIME_SECONDS + 20
@@ -82,30 +81,10 @@ class Renewal:
         """Wait until a query about the instance finds something."""
         await eventually(lambda: self.platform.value(query, self.workload.id), query)
 
-    async def waits_for_a_lock(self, role: str) -> None:
-        """Wait until a statement of a role waits for the lock that we have."""
-        query = "SELECT 1 FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'"
-        async with self.platform.superuser() as connection:
-            await eventually(lambda: connection.fetchval(query, role), f"{role} waits")
-
-    @asynccontextmanager
-    async def locked(self, statement: str, *arguments: object) -> AsyncIterator[None]:
-        """Hold what a statement locks; a server that is killed meanwhile lets it go."""
-        async with self.platform.superuser() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            await connection.execute(statement, *arguments)
-            try:
-                yield
-            finally:
-                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                    await transaction.rollback()
-
 
 CLAIMED = "SELECT 1 FROM instance.claim WHERE instance_id::text = $1 AND state = 'pending'"
 SIGNED = "SELECT 1 FROM issuer.certificate WHERE owner_id = $1 AND renews IS NOT NULL"
 RECORDED = "SELECT 1 FROM instance.certificate WHERE instance_id::text = $1 AND superseded_by <> ''"
-OWN_ROW = "SELECT FROM instance.instance WHERE id = $1 FOR UPDATE"
 
 
 @pytest.fixture
@@ -130,9 +109,9 @@ async def asked(renewal: Renewal) -> AsyncIterator[None]:
 @asynccontextmanager
 async def claiming(renewal: Renewal) -> AsyncIterator[None]:
     """The statement that claims is in Postgres, and waits for a lock."""
-    async with renewal.locked(OWN_ROW, renewal.workload.id):
+    async with renewal.platform.locked(OWN_ROW, renewal.workload.id):
         renewal.send()
-        await renewal.waits_for_a_lock("instance")
+        await renewal.platform.until_waiting("instance")
         yield
 
 
@@ -148,9 +127,9 @@ async def claimed(renewal: Renewal) -> AsyncIterator[None]:
 @asynccontextmanager
 async def signing(renewal: Renewal) -> AsyncIterator[None]:
     """The certificate is made, the statement that records it at the issuer waits for a lock."""
-    async with renewal.locked("LOCK TABLE issuer.claim IN EXCLUSIVE MODE"):
+    async with renewal.platform.locked("LOCK TABLE issuer.claim IN EXCLUSIVE MODE"):
         renewal.send()
-        await renewal.waits_for_a_lock("issuer")
+        await renewal.platform.until_waiting("issuer")
         yield
 
 
@@ -170,9 +149,9 @@ async def signed(renewal: Renewal) -> AsyncIterator[None]:
 @asynccontextmanager
 async def recording(renewal: Renewal) -> AsyncIterator[None]:
     """The statement that records the certificate is in Postgres, and waits for a lock."""
-    async with renewal.locked("LOCK TABLE instance.certificate IN EXCLUSIVE MODE"):
+    async with renewal.platform.locked("LOCK TABLE instance.certificate IN EXCLUSIVE MODE"):
         renewal.send()
-        await renewal.waits_for_a_lock("instance")
+        await renewal.platform.until_waiting("instance")
         yield
 
 

@@ -297,12 +297,10 @@ async def test_an_overloaded_service_takes_no_changes_but_answers_questions(stag
     "content",
     [
         {"text": "\ud800"},
-        {"text": "a\0"},
         {"more": {"deep": [{"x": "\udfff"}]}},
-        {"more": {"a": "\\\0"}},
     ],
 )
-async def test_text_that_nobody_can_keep_is_the_callers_mistake(
+async def test_text_that_utf_8_cannot_hold_is_the_callers_mistake(
     stage: Stage, content: dict[str, Any]
 ) -> None:
     with refused(ErrorCode.INVALID_REQUEST):
@@ -310,8 +308,8 @@ async def test_text_that_nobody_can_keep_is_the_callers_mistake(
 
 
 @pytest.mark.usefixtures("service")
-@pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "u0000", "\x01", "\u2028", "🌳", "\x7f"])
-async def test_text_that_only_looks_like_it_passes(stage: Stage, text: str) -> None:
+@pytest.mark.parametrize("text", ["a\0b", "\\u0000", "\x01", "\u2028", "🌳", "\x7f"])
+async def test_any_other_text_passes(stage: Stage, text: str) -> None:
     assert await stage.caller.request(Change(call=call(), text=text)) == Answer(text=text)
 
 

@@ -77,7 +77,12 @@ def mortal() -> Iterator[Platform]:
 
 async def is_whole(platform: Platform) -> bool:
     """Return whether every part is ready, by what the platform says of itself."""
-    return (await platform.certwire("status")).code == 0
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        try:
+            ready = await http.get(f"http://127.0.0.1:{platform.http_port}/readyz")
+        except httpx2.TransportError:
+            return False
+    return ready.status_code == 200 and (await platform.certwire("status")).code == 0
 
 
 @dataclass(frozen=True)
@@ -139,16 +144,22 @@ async def test_a_killed_part_is_missed_and_comes_back_by_itself(
         workload = await running(admin)
         async with Client(mortal, workload.identity) as itself:
             with mortal.without(part):
-                status = await what_the_status_says(mortal)
-                assert status.keys() == absence.status.keys()
-                assert all(words in status[name] for name, words in absence.status.items()), status
-                assert await what_readiness_says(mortal) == absence.readiness
+                await eventually(lambda: is_missed(mortal, absence), f"{part} is missed")
                 assert await heard(itself.renew(workload, trouble=True)) == absence.renewal
                 assert await heard(admin.get(workload.id, trouble=True)) == absence.administration
             await eventually(lambda: is_whole(mortal), f"{part} is back", seconds=BACK_SECONDS)
             assert f"{part} ended with SIGKILL" in mortal.said
             workload.takes(await itself.renew(workload))
-    await chain_is_whole(mortal)
+
+
+async def is_missed(platform: Platform, absence: Absence) -> bool:
+    """Whether status and readiness say what is expected; the gateway asks around once a second."""
+    status = await what_the_status_says(platform)
+    return (
+        status.keys() == absence.status.keys()
+        and all(words in status[name] for name, words in absence.status.items())
+        and await what_readiness_says(platform) == absence.readiness
+    )
 
 
 async def what_the_status_says(platform: Platform) -> dict[str, str]:

@@ -19,12 +19,16 @@ import asyncpg
 from services.cli.ports import read_ports
 from services.embedded import free_port
 from tests.support.command_line import PROGRAM, CommandLine, Done
+from tests.support.eventually import eventually
 
 START_SECONDS = 60
 STOP_SECONDS = 15
 POLL_SECONDS = 0.05
 SERVICES = ("gateway", "issuer", "registry", "instance", "audit")
 PARTS = ("postgres", "nats", *SERVICES)
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'"
+OWN_ROW = "SELECT FROM instance.instance WHERE id = $1 FOR UPDATE"
+"""Locks what every renewal and bootstrap of one instance goes through."""
 
 
 class Platform:
@@ -215,6 +219,29 @@ class Platform:
             with contextlib.suppress(OSError, asyncpg.PostgresError, TimeoutError):
                 async with asyncio.timeout(2):
                     await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def locked(self, statement: str, *arguments: object) -> AsyncIterator[None]:
+        """Hold what a statement locks; a server that is killed meanwhile lets it go."""
+        async with self.superuser() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(statement, *arguments)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await transaction.rollback()
+
+    async def until_waiting(self, role: str, statements: int = 1) -> None:
+        """Wait until so many statements of a role wait for locks."""
+        async with self.superuser() as connection:
+
+            async def are_waiting() -> bool:
+                waiting: int = await connection.fetchval(WAITING, role)
+                return waiting >= statements
+
+            await eventually(are_waiting, f"{role} waits for a lock")
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ class Ledger:
 
     async def put(self, connection: Connection, names: Sequence[str]) -> list[str]:
         self.groups.append(len(names))
-        if "slow" in names:
+        if any(name.startswith("slow") for name in names):
             await connection.execute("SELECT pg_sleep(0.3)")
         rows = await connection.fetch(PUT_ALL, list(names))
         return [f"put {row['message_id']}" for row in rows]
@@ -80,13 +80,21 @@ async def test_one_that_fails_does_not_spoil_the_others(ledger: Ledger) -> None:
     assert await ledger.names() == {"taken", "x", "y", "a", "b", "e"}
 
 
+async def begun(ledger: Ledger, name: str) -> "asyncio.Task[str]":
+    """Submit a name that is in work, alone, by now."""
+    before = len(ledger.groups)
+    task = asyncio.create_task(ledger.commit.submit(name))
+    async with asyncio.timeout(10):
+        while len(ledger.groups) == before:
+            await asyncio.sleep(0.01)
+    return task
+
+
 async def test_a_waiter_that_gives_up_disturbs_nobody(ledger: Ledger) -> None:
-    slow = asyncio.create_task(ledger.commit.submit("slow"))
-    other = asyncio.create_task(ledger.commit.submit("slow too"))
-    await asyncio.sleep(0)
+    slow, other = [await begun(ledger, name) for name in ("slow", "slow too")]
     given_up = asyncio.create_task(ledger.commit.submit("given up"))
     waiting = asyncio.create_task(ledger.commit.submit("waiting"))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     slow.cancel()
     given_up.cancel()
     assert await other == "put slow too"
