@@ -310,7 +310,9 @@ def managed_policy(url: str) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"AutoSelectCertificateForUrls": [choice]}))
     except PermissionError:
-        pytest.skip("Chromium's policies cannot be set here")
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip("only root may set Chromium's policies")
     try:
         yield
     finally:
