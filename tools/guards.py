@@ -21,7 +21,7 @@ TESTED_BY: Final[dict[str, str]] = {
     "shared/streams.py": "tests/contract/test_stream_publisher.py",
     "services/cli/agent_*.py": "tests/unit/services/cli/test_agent_run.py",
     "services/gateway/*.py": f"{GATEWAY}/test_http.py",
-    "services/gateway/dialects/fastpki.py": f"{GATEWAY}/test_token_endpoint.py",
+    "services/gateway/dialects/fastpki/*.py": f"{GATEWAY}/test_token_endpoint.py",
     "services/gateway/dialects/instance*.py": f"{GATEWAY}/test_instance_calls.py",
     "services/gateway/dialects/portlama*.py": f"{GATEWAY}/test_portlama.py",
     "services/gateway/dialects/dialect.py": f"{GATEWAY}/test_http.py",

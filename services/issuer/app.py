@@ -18,25 +18,26 @@ from contracts.issuer import (
 )
 from contracts.messages import Command, Message
 from contracts.subjects import Service
-from services.issuer import handlers, store
 from services.issuer.authorities import Authorities
+from services.issuer.handlers import platform
 from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
+from services.issuer.store import signed
 from shared.group_commit import GroupCommit
 from shared.runtime import Application, Runtime, bind
 
 HANDLERS: dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]] = {
-    SignInstanceCertificate: handlers.sign_instance_certificate,
-    SignAgentCertificate: handlers.sign_agent_certificate,
-    SignAdminCertificate: handlers.sign_admin_certificate,
-    SignGatewayCertificate: handlers.sign_gateway_certificate,
-    GenerateAdminBundle: handlers.generate_admin_bundle,
-    GenerateAgentBundle: handlers.generate_agent_bundle,
-    RevokeInstanceCertificates: handlers.revoke_instance_certificates,
-    RevokeRegistryCertificates: handlers.revoke_registry_certificates,
-    VoidInstanceClaims: handlers.void_instance_claims,
-    VoidRegistryClaims: handlers.void_registry_claims,
-    GetPlatformCa: handlers.get_platform_ca,
+    SignInstanceCertificate: platform.sign_instance_certificate,
+    SignAgentCertificate: platform.sign_agent_certificate,
+    SignAdminCertificate: platform.sign_admin_certificate,
+    SignGatewayCertificate: platform.sign_gateway_certificate,
+    GenerateAdminBundle: platform.generate_admin_bundle,
+    GenerateAgentBundle: platform.generate_agent_bundle,
+    RevokeInstanceCertificates: platform.revoke_instance_certificates,
+    RevokeRegistryCertificates: platform.revoke_registry_certificates,
+    VoidInstanceClaims: platform.void_instance_claims,
+    VoidRegistryClaims: platform.void_registry_claims,
+    GetPlatformCa: platform.get_platform_ca,
 }
 
 
@@ -44,7 +45,7 @@ async def open_issuer(settings: IssuerSettings) -> Issuer:
     """Return the issuer, its CAs not loaded yet."""
     runtime = await Runtime.open(Service.ISSUER, settings)
     authorities = Authorities(settings, runtime.database)
-    issuance = GroupCommit("issuer.issue", runtime.database, store.issue)
+    issuance = GroupCommit("issuer.issue", runtime.database, signed.issue)
     return Issuer(runtime, settings, authorities, issuance)
 
 

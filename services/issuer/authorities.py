@@ -7,12 +7,13 @@ from typing import Final
 from cryptography import x509
 
 from contracts.errors import CertwireError, ErrorCode
-from services.issuer import keys, store
+from services.issuer import keys
 from services.issuer.authority import Authority
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.profiles import PLATFORM_LEAVES
 from services.issuer.settings import IssuerSettings
-from services.issuer.store import ACTIVE, PLATFORM_ISSUING, Ca
+from services.issuer.store import cas
+from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, Ca
 from shared.database import Database
 from shared.secrets import Sealer, UnsealError
 from shared.x509 import bundle
@@ -38,11 +39,11 @@ class Authorities:
         Raises `NOT_INITIALISED` where there is none, and where its key does not open.
         """
         async with self._database.connection() as connection:
-            cas = await store.platform_cas(connection)
-        if cas == self._cas and self._signing is not None:
+            known = await cas.platform_cas(connection)
+        if known == self._cas and self._signing is not None:
             return
-        self._cas, self._signing = cas, None
-        issuing = [ca for ca in cas if ca.kind == PLATFORM_ISSUING and ca.state == ACTIVE]
+        self._cas, self._signing = known, None
+        issuing = [ca for ca in known if ca.kind == PLATFORM_ISSUING and ca.state == ACTIVE]
         if not issuing:
             raise _not_initialised("there is no issuing CA: run `certwire init`")
         self._signing = issuing[-1], self._open(issuing[-1])
@@ -86,7 +87,7 @@ class Authorities:
     def _open(self, ca: Ca) -> Authority:
         try:
             sealer = Sealer.from_text(self._settings.key_encryption_keys())
-            key = keys.from_der(sealer.open(ca.sealed_key or b"", store.key_row(ca.id)))
+            key = keys.from_der(sealer.open(ca.sealed_key or b"", cas.key_row(ca.id)))
             certificate = x509.load_der_x509_certificate(ca.certificate)
             return Authority.open(
                 certificate, ca.slug, key, PLATFORM_LEAVES, self._settings.public_url

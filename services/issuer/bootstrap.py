@@ -20,14 +20,16 @@ from contracts.events import CaCreated
 from contracts.messages import Call
 from contracts.principal import Principal, PrincipalKind
 from contracts.subjects import Service
-from services.issuer import keys, store
+from services.issuer import keys
 from services.issuer.authority import Authority, Certificate
 from services.issuer.domain.identities import Identity, platform_ca, slug
 from services.issuer.domain.profiles import ISSUING_CA, ROOT_CA
 from services.issuer.keys import PrivateKey
 from services.issuer.settings import IssuerSettings
 from services.issuer.signing import Order, issue
-from services.issuer.store import ACTIVE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
+from services.issuer.store import cas, signed
+from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
+from services.issuer.store.signed import Issuance
 from shared import outbox
 from shared.database import Connection, Database
 from shared.files import write_private
@@ -52,8 +54,8 @@ async def create_platform_ca(settings: IssuerSettings) -> None:
     database = await Database.open(settings, Service.ISSUER)
     try:
         async with database.transaction() as connection:
-            await store.lock_creation(connection)
-            active = [ca for ca in await store.platform_cas(connection) if ca.state == ACTIVE]
+            await cas.lock_creation(connection)
+            active = [ca for ca in await cas.platform_cas(connection) if ca.state == ACTIVE]
             root = next((ca for ca in active if ca.kind == PLATFORM_ROOT), None)
             if root is None or len(active) == 1:
                 creation = _Creation(settings, connection, sealer)
@@ -113,13 +115,13 @@ class _Creation:
         ca_id, name, identity = await self._name("Issuing CA")
         order = Order(ISSUING_CA, identity, uuid7(), OPERATOR, _call())
         issuance = issue(root.id, self._open_root(root), order, public_key_der(key.public_key()))
-        sealed = self.sealer.seal(keys.to_der(key), store.key_row(ca_id))
+        sealed = self.sealer.seal(keys.to_der(key), cas.key_row(ca_id))
         ca = _ca(ca_id, name, identity, PLATFORM_ISSUING, issuance.certificate, root.id, sealed)
         await self._insert(ca, issuance, order)
         return ca
 
     async def _name(self, what: str) -> tuple[int, str, Identity]:
-        ca_id = await store.next_ca_id(self.connection)
+        ca_id = await cas.next_ca_id(self.connection)
         organization = self.settings.platform_name
         name = f"{organization} {what}"
         return ca_id, name, platform_ca(name, slug(name, ca_id), organization)
@@ -132,10 +134,10 @@ class _Creation:
         except ValueError as error:
             raise RootKeyError(str(error)) from None
 
-    async def _insert(self, ca: Ca, issuance: store.Issuance, order: Order) -> None:
-        await store.insert_ca(self.connection, ca)
+    async def _insert(self, ca: Ca, issuance: Issuance, order: Order) -> None:
+        await cas.insert_ca(self.connection, ca)
         await outbox.append(self.connection, [_created(ca, order.call)])
-        await store.issue(self.connection, [issuance])
+        await signed.issue(self.connection, [issuance])
 
 
 def _call() -> Call:

@@ -16,9 +16,9 @@ from contracts.issuer import (
 from contracts.messages import Done
 from contracts.principal import system
 from contracts.subjects import Service
-from services.issuer import store
 from services.issuer.service import Issuer
-from services.issuer.store import Recorded
+from services.issuer.store import revoked
+from services.issuer.store.revoked import Recorded
 from shared.clock import utc_now
 from shared.unit_of_work import UnitOfWork
 
@@ -34,7 +34,7 @@ async def revoke(
     """
     revocations = {item.fingerprint: item for item in reversed(command.revocations)}
     async with issuer.runtime.unit_of_work(command) as work:
-        certificates = await store.lock(work.connection, revocations)
+        certificates = await revoked.lock(work.connection, revocations)
         owned = [c for c in certificates if c.owner_service == owner]
         await _revoke(work, owned, revocations)
         refused = revocations.keys() - {certificate.fingerprint for certificate in owned}
@@ -48,8 +48,8 @@ async def void(issuer: Issuer, command: VoidClaims, owner: Service) -> Done:
     """
     actor, now = system(owner), utc_now()
     async with issuer.runtime.unit_of_work(command) as work:
-        voided = await store.void(work.connection, command.claim_ids, owner)
-        if await store.has_foreign_claims(work.connection, command.claim_ids, owner):
+        voided = await revoked.void(work.connection, command.claim_ids, owner)
+        if await revoked.has_foreign_claims(work.connection, command.claim_ids, owner):
             raise CertwireError(ErrorCode.OWNED_ELSEWHERE)
         for claim_id in voided:
             claim = AuditObject(type="claim", id=str(claim_id), name="")
@@ -66,7 +66,7 @@ async def void(issuer: Issuer, command: VoidClaims, owner: Service) -> Done:
             for fingerprint in voided.values()
             if fingerprint is not None
         }
-        certificates = await store.lock(work.connection, undelivered)
+        certificates = await revoked.lock(work.connection, undelivered)
         await _revoke(work, certificates, undelivered)
         return await work.answer(Done())
 
@@ -78,7 +78,7 @@ async def _revoke(
     if not new:
         return
     items = [revocations[certificate.fingerprint] for certificate in new]
-    await store.revoke(
+    await revoked.revoke(
         work.connection,
         [(item.fingerprint, item.revoked_at, item.reason, item.detail) for item in items],
     )

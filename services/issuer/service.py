@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from services.issuer.authorities import Authorities
 from services.issuer.settings import IssuerSettings
-from services.issuer.store import Issuance
+from services.issuer.store.signed import Issuance
 from shared.clock import utc_now
 from shared.group_commit import GroupCommit
 from shared.runtime import Runtime

@@ -20,13 +20,13 @@ from contracts.events import CertificateIssued, CertificateRenewed
 from contracts.messages import Call
 from contracts.principal import Principal
 from contracts.subjects import Service
-from services.issuer import store
 from services.issuer.authority import Authority, Certificate, new_serial
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.identities import Identity, printed
 from services.issuer.domain.profiles import Profile
 from services.issuer.service import Issuer
-from services.issuer.store import Issuance
+from services.issuer.store import signed
+from services.issuer.store.signed import Issuance
 from shared.clock import rfc3339, utc_now
 from shared.outbox import OutboxRow, outbox_row
 from shared.x509 import parse_csr
@@ -105,8 +105,8 @@ def reply(certificate: Certificate) -> SignedCertificate:
 
 async def _signed_before(issuer: Issuer, issuance: Issuance) -> Certificate:
     async with issuer.runtime.database.connection() as connection:
-        before = await store.claimed(connection, issuance.claim_id)
-    if before is None or before.state == store.VOIDED or before.certificate is None:
+        before = await signed.claimed(connection, issuance.claim_id)
+    if before is None or before.state == signed.VOIDED or before.certificate is None:
         raise CertwireError(ErrorCode.CLAIM_VOIDED)
     if not before.is_for(issuance):
         raise CertwireError(ErrorCode.CONFLICT, "the claim was used for something else")

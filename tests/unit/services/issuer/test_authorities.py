@@ -9,7 +9,7 @@ from contracts.errors import CertwireError, ErrorCode
 from services.issuer import authorities
 from services.issuer.authorities import Authorities
 from services.issuer.bootstrap import create_platform_ca
-from services.issuer.handlers import sign_instance_certificate
+from services.issuer.handlers.platform import sign_instance_certificate
 from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
 from shared.clock import utc_now

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from contracts.subjects import Service
-from services.issuer import bootstrap, store
+from services.issuer import bootstrap
 from services.issuer.bootstrap import (
     RootKeyError,
     create_platform_ca,
@@ -19,6 +19,7 @@ from services.issuer.bootstrap import (
 )
 from services.issuer.keys import KeyAlgorithm
 from services.issuer.settings import IssuerSettings
+from services.issuer.store import cas
 from shared.database import Connection, role_url
 from tests.support.servers import Place
 
@@ -115,16 +116,16 @@ async def test_a_crash_within_the_transaction_leaves_nothing_but_the_key(
     settings: IssuerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = 0
-    insert = store.insert_ca
+    insert = cas.insert_ca
 
-    async def crash(connection: Connection, ca: store.Ca) -> None:
+    async def crash(connection: Connection, ca: cas.Ca) -> None:
         nonlocal made
         made += 1
         if made == 2:
             raise KeyboardInterrupt
         await insert(connection, ca)
 
-    monkeypatch.setattr(store, "insert_ca", crash)
+    monkeypatch.setattr(cas, "insert_ca", crash)
     with pytest.raises(KeyboardInterrupt):
         await create_platform_ca(settings)
     assert not await chain(settings)

@@ -18,7 +18,7 @@ from contracts.issuer import (
     SignGatewayCertificate,
     VoidRegistryClaims,
 )
-from services.issuer.handlers import (
+from services.issuer.handlers.platform import (
     generate_admin_bundle,
     generate_agent_bundle,
     get_platform_ca,

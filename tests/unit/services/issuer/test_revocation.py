@@ -15,7 +15,7 @@ from contracts.issuer import (
     VoidInstanceClaims,
     VoidRegistryClaims,
 )
-from services.issuer.handlers import (
+from services.issuer.handlers.platform import (
     revoke_instance_certificates,
     revoke_registry_certificates,
     sign_agent_certificate,

@@ -15,7 +15,7 @@ from contracts.certificates import SignedCertificate
 from contracts.errors import CertwireError, ErrorCode
 from contracts.issuer import VoidInstanceClaims
 from contracts.messages import Message
-from services.issuer.handlers import sign_instance_certificate, void_instance_claims
+from services.issuer.handlers.platform import sign_instance_certificate, void_instance_claims
 from services.issuer.service import Issuer
 from shared.identifiers import uuid7
 from tests.support.csr import Key, csr_pem, new_key

@@ -6,12 +6,12 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from services.issuer import store
 from services.issuer.domain.profiles import INSTANCE
 from services.issuer.keys import KeyAlgorithm
 from services.issuer.service import Issuer
 from services.issuer.signing import Order, prepare
-from services.issuer.store import Issuance
+from services.issuer.store import revoked, signed
+from services.issuer.store.signed import Issuance
 from shared.identifiers import uuid7
 from shared.x509 import public_key_der
 from tests.support.running import call
@@ -30,10 +30,10 @@ async def test_a_serial_is_unique_for_its_issuer(issuer: Issuer) -> None:
     serial = first.certificate.serial_hex
     second = replace(second, certificate=replace(second.certificate, serial_hex=serial))
     async with issuer.runtime.database.connection() as connection:
-        assert await store.issue(connection, [first]) == [True]
+        assert await signed.issue(connection, [first]) == [True]
         with pytest.raises(asyncpg.UniqueViolationError):
-            await store.issue(connection, [second])
-        assert await store.claimed(connection, second.claim_id) is None
+            await signed.issue(connection, [second])
+        assert await signed.claimed(connection, second.claim_id) is None
 
 
 async def test_one_that_fails_does_not_spoil_the_others(issuer: Issuer, records: Records) -> None:
@@ -55,7 +55,7 @@ async def test_of_two_under_one_claim_in_one_statement_one_is_recorded(
     first = issuance(issuer)
     second = replace(issuance(issuer), claim_id=first.claim_id)
     async with issuer.runtime.database.connection() as connection:
-        assert sum(await store.issue(connection, [first, second])) == 1
+        assert sum(await signed.issue(connection, [first, second])) == 1
     assert len(await records.certificates()) == len(await records.outbox()) == 1
 
 
@@ -63,8 +63,8 @@ async def test_the_claims_of_the_hot_path_are_found_by_their_indexes(issuer: Iss
     async with issuer.runtime.database.connection() as connection:
         await connection.execute("SET enable_seqscan = off")
         for sql, argument in (
-            (store._SIGNED_BEFORE, uuid7()),
-            (store._LOCK, ["0" * 64]),
+            (signed._SIGNED_BEFORE, uuid7()),
+            (revoked._LOCK, ["0" * 64]),
         ):
             plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql}", argument))
             assert "Seq Scan on claim" not in plan

@@ -1,4 +1,4 @@
-"""What the issuer answers: from a command to what is signed or revoked."""
+"""Certificates of the platform itself: instances, agents, administrator, gateway."""
 
 import asyncio
 

@@ -1,21 +1,19 @@
-"""The fastpki dialect; so far its token endpoint, for superusers administer instances too."""
+"""`/api/v1/auth`: sessions."""
 
 from http import HTTPStatus
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form
 from pydantic import Field
 
 from contracts.errors import ErrorCode
 from contracts.registry import LogIn
-from services.gateway.dialects.dialect import Body, Dialect
+from services.gateway.dialects.dialect import Body
 from services.gateway.exchange import Current
 from services.gateway.refusals import REFUSALS, described
 from services.gateway.routes import DialectRoute
-from services.gateway.shapes import Detail, FastapiShape, Issues
+from services.gateway.shapes import Detail, Issues
 from shared.clock import utc_now
-
-PREFIXES: Final = ("/api/v1/auth",)
 
 
 class PasswordForm(Body):
@@ -35,7 +33,7 @@ class Token(Body):
     expires_in: int
 
 
-authentication = APIRouter(
+router = APIRouter(
     prefix="/api/v1/auth",
     route_class=DialectRoute,
     tags=["auth"],
@@ -43,8 +41,8 @@ authentication = APIRouter(
 )
 
 
-@authentication.post("/token/", include_in_schema=False)
-@authentication.post(
+@router.post("/token/", include_in_schema=False)
+@router.post(
     "/token",
     responses=described(REFUSALS, [ErrorCode.LOGIN_FAILED, ErrorCode.RATE_LIMITED], Detail),
 )
@@ -58,6 +56,3 @@ async def create_token(form: Annotated[PasswordForm, Form()], exchange: Current)
         refresh_token=pair.refresh_token,
         expires_in=max(0, round((pair.access_expires_at - utc_now()).total_seconds())),
     )
-
-
-FASTPKI: Final = Dialect("fastpki", PREFIXES, FastapiShape(), tuple(authentication.routes))

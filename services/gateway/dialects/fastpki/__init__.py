@@ -1,0 +1,20 @@
+"""The fastpki dialect: users, organisations, certificate authorities and their certificates.
+
+A module for each group of routes, with what it reads and writes.
+"""
+
+from typing import Final
+
+from services.gateway.dialects.dialect import Dialect
+from services.gateway.dialects.fastpki import authentication
+from services.gateway.shapes import FastapiShape
+
+ROUTERS: Final = (authentication.router,)
+PREFIXES: Final = tuple(router.prefix for router in ROUTERS)
+
+FASTPKI: Final = Dialect(
+    "fastpki",
+    PREFIXES,
+    FastapiShape(),
+    tuple(route for router in ROUTERS for route in router.routes),
+)

@@ -1,0 +1,1 @@
+"""What the issuer answers: from a command to what is signed, revoked or told."""

@@ -1,0 +1,1 @@
+"""The issuer's queries, one function each. None of them commits."""
