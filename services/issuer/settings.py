@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from services.issuer.domain.identities import TRUST_DOMAIN, host_name
-from services.issuer.domain.profiles import INSTANCE, Profile
+from services.issuer.domain.profiles import AGENT, INSTANCE, TWO_YEARS, Profile
 from services.issuer.keys import KeyAlgorithm
 from shared.settings import SealingSettings
 
@@ -17,6 +17,9 @@ PLATFORM_NAME_BYTES: Final = 48
 """A common name has at most 64 (RFC 5280 appendix A, ub-common-name): room for ` Issuing CA`."""
 
 DAY_SECONDS: Final = 86_400
+TWO_YEARS_SECONDS: Final = int(TWO_YEARS.total_seconds())
+SHORTEST_SECONDS: Final = 60
+"""Certificates are backdated, so the agents of shorter ones would always be late."""
 
 
 class IssuerSettings(SealingSettings):
@@ -32,8 +35,14 @@ class IssuerSettings(SealingSettings):
     """Of the platform's CAs, when they are made."""
     gateway_names: str = "localhost,127.0.0.1,::1"
     """DNS names and IP addresses of the gateway, beside the host of `public_url`."""
-    issuer_instance_lifetime_seconds: int = Field(default=DAY_SECONDS, ge=60, le=DAY_SECONDS)
+    issuer_instance_lifetime_seconds: int = Field(
+        default=DAY_SECONDS, ge=SHORTEST_SECONDS, le=DAY_SECONDS
+    )
     """Of instances' certificates; shorter ones are for tests of what renews them."""
+    issuer_agent_lifetime_seconds: int = Field(
+        default=TWO_YEARS_SECONDS, ge=SHORTEST_SECONDS, le=TWO_YEARS_SECONDS
+    )
+    """Of agents' certificates."""
 
     @field_validator("platform_name")
     @classmethod
@@ -53,6 +62,11 @@ class IssuerSettings(SealingSettings):
     def instance_profile(self) -> Profile:
         """Return the profile of instances with their lifetime."""
         return replace(INSTANCE, validity=timedelta(seconds=self.issuer_instance_lifetime_seconds))
+
+    @cached_property
+    def agent_profile(self) -> Profile:
+        """Return the profile of agents with their lifetime."""
+        return replace(AGENT, validity=timedelta(seconds=self.issuer_agent_lifetime_seconds))
 
     @cached_property
     def gateway_hosts(self) -> tuple[str, ...]:

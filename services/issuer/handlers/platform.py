@@ -30,7 +30,7 @@ from services.issuer import bundles, keys, revocation
 from services.issuer.domain import identities
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.identities import Identity
-from services.issuer.domain.profiles import ADMIN, AGENT, GATEWAY, Profile
+from services.issuer.domain.profiles import ADMIN, GATEWAY, Profile
 from services.issuer.keys import KeyAlgorithm
 from services.issuer.service import Issuer
 from services.issuer.signing import Order, prepare, record, reply, sign
@@ -51,7 +51,8 @@ async def sign_agent_certificate(
 ) -> SignedCertificate:
     """Sign a 2-year certificate of an agent's own key."""
     identity = identities.agent(command.label, issuer.settings.trust_domain)
-    return await _sign(command, issuer, AGENT, identity, command.renews)
+    profile = issuer.settings.agent_profile
+    return await _sign(command, issuer, profile, identity, command.renews)
 
 
 async def sign_admin_certificate(
@@ -71,7 +72,7 @@ async def generate_admin_bundle(command: GenerateAdminBundle, issuer: Issuer) ->
 async def generate_agent_bundle(command: GenerateAgentBundle, issuer: Issuer) -> SignedBundle:
     """Make key, certificate and bundle of an agent."""
     identity = identities.agent(command.label, issuer.settings.trust_domain)
-    return await _generate(command, issuer, AGENT, identity, None)
+    return await _generate(command, issuer, issuer.settings.agent_profile, identity, None)
 
 
 async def sign_gateway_certificate(

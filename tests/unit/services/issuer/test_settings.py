@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from services.issuer.domain.profiles import INSTANCE
+from services.issuer.domain.profiles import AGENT, INSTANCE
 from services.issuer.settings import IssuerSettings
 
 
@@ -52,3 +52,12 @@ def test_an_instances_certificate_lives_for_a_day_or_less() -> None:
     for seconds in (59, 86_401):
         with pytest.raises(ValidationError):
             IssuerSettings(issuer_instance_lifetime_seconds=seconds)
+
+
+def test_an_agents_certificate_lives_for_two_years_or_less() -> None:
+    assert IssuerSettings().agent_profile == AGENT
+    short = IssuerSettings(issuer_agent_lifetime_seconds=60).agent_profile
+    assert short.validity == timedelta(seconds=60)
+    for seconds in (59, 731 * 86_400 + 1):
+        with pytest.raises(ValidationError):
+            IssuerSettings(issuer_agent_lifetime_seconds=seconds)
