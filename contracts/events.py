@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 from contracts.certificates import CertificateKind, RevocationReason
 from contracts.instance import InstanceStatus
 from contracts.messages import Message, SerialHex, Sha256Hex
+from contracts.principal import Role
 from contracts.subjects import event
 
 
@@ -74,14 +75,52 @@ class CertificateRevoked(CertificateEvent):
     detail: str
 
 
-class CaCreated(Event):
+class CaEvent(Event):
+    """A certificate authority, named by its slug."""
+
     NOUN: ClassVar[str] = "ca"
-    VERB: ClassVar[str] = "created"
 
     ca: str
     fingerprint: Sha256Hex
     subject: str
     not_after: datetime
+
+    def ce_subject(self) -> str:
+        return self.ca
+
+
+class CaCreated(CaEvent):
+    VERB: ClassVar[str] = "created"
+
+
+class CaRotated(CaEvent):
+    """Its successor, of the same name, has a new key; itself it signs nothing new."""
+
+    VERB: ClassVar[str] = "rotated"
+
+    successor: str
+    successor_fingerprint: Sha256Hex
+
+
+class CaRetired(CaEvent):
+    VERB: ClassVar[str] = "retired"
+
+
+class CaDeleted(CaEvent):
+    VERB: ClassVar[str] = "deleted"
+
+
+class CrlPublished(Event):
+    """A CRL took the place of the last one; `entries` is how many certificates it lists."""
+
+    NOUN: ClassVar[str] = "crl"
+    VERB: ClassVar[str] = "published"
+
+    ca: str
+    number: int
+    this_update: datetime
+    next_update: datetime
+    entries: int
 
     def ce_subject(self) -> str:
         return self.ca
@@ -210,3 +249,54 @@ class InstanceTerminated(InstanceEvent):
 
 class InstanceSecretsChanged(InstanceEvent):
     VERB: ClassVar[str] = "secrets_changed"
+
+
+class UserEvent(Event):
+    """A user as it is after what happened; of a deleted one, as it was last."""
+
+    NOUN: ClassVar[str] = "user"
+
+    user_id: int
+    username: str
+    role: Role
+    organization_id: int | None
+    is_active: bool
+
+    def ce_subject(self) -> str:
+        return str(self.user_id)
+
+
+class UserCreated(UserEvent):
+    VERB: ClassVar[str] = "created"
+
+
+class UserUpdated(UserEvent):
+    """Anything of a user is another, membership of an organisation and the password included."""
+
+    VERB: ClassVar[str] = "updated"
+
+
+class UserDeleted(UserEvent):
+    VERB: ClassVar[str] = "deleted"
+
+
+class OrganizationEvent(Event):
+    NOUN: ClassVar[str] = "organization"
+
+    organization_id: int
+    name: str
+
+    def ce_subject(self) -> str:
+        return str(self.organization_id)
+
+
+class OrganizationCreated(OrganizationEvent):
+    VERB: ClassVar[str] = "created"
+
+
+class OrganizationUpdated(OrganizationEvent):
+    VERB: ClassVar[str] = "updated"
+
+
+class OrganizationDeleted(OrganizationEvent):
+    VERB: ClassVar[str] = "deleted"

@@ -20,6 +20,8 @@ from shared.x509 import bundle
 
 FOLLOW_SECONDS: Final = 2.0
 """How soon every replica knows of a CA that was made or retired elsewhere."""
+MOST_OPEN: Final = 1_000
+"""Users' CAs whose keys are kept open; the one that was opened first is closed for the next."""
 WARN_BEFORE: Final = timedelta(days=60)
 """The architecture's: what ends within it is named by `certwire status`."""
 
@@ -32,6 +34,7 @@ class Authorities:
         self._database = database
         self._cas: list[Ca] = []
         self._signing: tuple[Ca, Authority] | None = None
+        self._opened: dict[int, Authority] = {}
 
     async def load(self) -> None:
         """Read the CAs and open the key of the one that signs.
@@ -53,6 +56,18 @@ class Authorities:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             await self.load()
+
+    def authority(self, ca: Ca) -> Authority:
+        """Return a user's CA with its key open; the row says nothing of whether it may sign.
+
+        Raises `CA_CANNOT_SIGN` where the key does not open.
+        """
+        authority = self._opened.get(ca.id)
+        if authority is None:
+            if len(self._opened) >= MOST_OPEN:
+                self._opened.pop(next(iter(self._opened)))
+            authority = self._opened[ca.id] = self._open(ca)
+        return authority
 
     def signing(self) -> tuple[Ca, Authority]:
         """Return the CA that signs. Raises `CA_CANNOT_SIGN`."""

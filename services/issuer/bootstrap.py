@@ -31,6 +31,7 @@ from services.issuer.store import cas, signed
 from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
 from services.issuer.store.signed import Issuance
 from shared import outbox
+from shared.clock import utc_now
 from shared.database import Connection, Database
 from shared.files import write_private
 from shared.identifiers import uuid7
@@ -103,9 +104,9 @@ class _Creation:
         key = ensure_root_key(self.settings)
         ca_id, name, identity = await self._name("Root CA")
         authority = Authority(identity.subject, key, [ROOT_CA])
-        order = Order(ROOT_CA, identity, uuid7(), OPERATOR, _call())
+        order = Order(ROOT_CA, identity, None, OPERATOR, _call(), for_ca_id=ca_id)
         issuance = issue(ca_id, authority, order, public_key_der(key.public_key()))
-        ca = _ca(ca_id, name, identity, PLATFORM_ROOT, issuance.certificate)
+        ca = _ca(ca_id, name, PLATFORM_ROOT, order, issuance.certificate)
         await self._insert(ca, issuance, order)
         return ca
 
@@ -113,10 +114,10 @@ class _Creation:
         """Make an issuing CA below the root, its key sealed in its row."""
         key = keys.generate(self.settings.ca_key_algorithm)
         ca_id, name, identity = await self._name("Issuing CA")
-        order = Order(ISSUING_CA, identity, uuid7(), OPERATOR, _call())
+        order = Order(ISSUING_CA, identity, None, OPERATOR, _call(), for_ca_id=ca_id)
         issuance = issue(root.id, self._open_root(root), order, public_key_der(key.public_key()))
         sealed = self.sealer.seal(keys.to_der(key), cas.key_row(ca_id))
-        ca = _ca(ca_id, name, identity, PLATFORM_ISSUING, issuance.certificate, root.id, sealed)
+        ca = _ca(ca_id, name, PLATFORM_ISSUING, order, issuance.certificate, root.id, sealed)
         await self._insert(ca, issuance, order)
         return ca
 
@@ -147,24 +148,31 @@ def _call() -> Call:
 def _ca(
     ca_id: int,
     name: str,
-    identity: Identity,
     kind: str,
+    order: Order,
     certificate: Certificate,
     parent_id: int | None = None,
     sealed_key: bytes | None = None,
 ) -> Ca:
+    now = utc_now()
     return Ca(
         id=ca_id,
         name=name,
-        slug=identity.owner_id,
+        slug=order.identity.owner_id,
         kind=kind,
         state=ACTIVE,
         parent_id=parent_id,
-        subject=identity.subject.rfc4514_string(),
+        subject=order.identity.subject.rfc4514_string(),
         certificate=certificate.der,
         fingerprint=certificate.fingerprint,
         not_before=certificate.not_before,
         not_after=certificate.not_after,
+        created_at=now,
+        updated_at=now,
+        valid_days=order.profile.validity.days,
+        path_length=order.profile.path_length,
+        allow_leaf_certs=False,
+        key_backend="sealed" if sealed_key else "file",
         sealed_key=sealed_key,
     )
 

@@ -33,15 +33,29 @@ from shared.x509 import parse_csr
 
 
 @dataclass(frozen=True, slots=True)
+class Ownership:
+    """Under which number a user's certificate is kept, and whose it is."""
+
+    certificate_id: int
+    organization_id: int | None
+    created_by_user_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be signed, for whom, and on whose behalf."""
+    """What is to be signed, for whom, and on whose behalf.
+
+    `ownership` is of users' certificates; `for_ca_id` of a CA's own.
+    """
 
     profile: Profile
     identity: Identity
-    claim_id: UUID
+    claim_id: UUID | None
     actor: Principal
     call: Call
     renews: str | None = None
+    ownership: Ownership | None = None
+    for_ca_id: int | None = None
 
 
 async def sign(issuer: Issuer, order: Order, csr_pem: str) -> SignedCertificate:
@@ -65,7 +79,7 @@ def prepare(issuer: Issuer, order: Order, public_key_der: bytes) -> Issuance:
 
 def issue(ca_id: int, authority: Authority, order: Order, public_key_der: bytes) -> Issuance:
     """Sign, and put together all that is to be recorded of it. Raises `CA_CANNOT_SIGN`."""
-    identity, profile = order.identity, order.profile
+    identity, profile, owned = order.identity, order.profile, order.ownership
     certificate = authority.sign(
         profile, identity, public_key_der, serial=new_serial(), now=utc_now()
     )
@@ -82,6 +96,11 @@ def issue(ca_id: int, authority: Authority, order: Order, public_key_der: bytes)
         public_key_sha256=hashlib.sha256(public_key_der).hexdigest(),
         renews=order.renews,
         outbox=_outbox_row(authority.name, order, certificate, subject),
+        common_name=identity.common_name,
+        certificate_id=owned.certificate_id if owned else None,
+        for_ca_id=order.for_ca_id,
+        organization_id=owned.organization_id if owned else None,
+        created_by_user_id=owned.created_by_user_id if owned else None,
     )
 
 
@@ -114,7 +133,7 @@ async def _signed_before(issuer: Issuer, issuance: Issuance) -> Certificate:
 
 
 def _outbox_row(issuer: str, order: Order, certificate: Certificate, subject: str) -> OutboxRow:
-    profile = order.profile
+    profile, owned = order.profile, order.ownership
     facts = {
         "fingerprint": certificate.fingerprint,
         "serial_hex": certificate.serial_hex,
@@ -130,9 +149,15 @@ def _outbox_row(issuer: str, order: Order, certificate: Certificate, subject: st
         order.call.request_id,
         order.actor,
         "cert_create",
-        AuditObject(type="certificate", id=certificate.fingerprint, name=subject),
+        AuditObject(
+            type="certificate",
+            id=str(owned.certificate_id) if owned else certificate.fingerprint,
+            name=subject,
+            organization_id=owned.organization_id if owned else None,
+        ),
         detail={
             "kind": profile.kind,
+            "fingerprint": certificate.fingerprint,
             "serial_hex": certificate.serial_hex,
             "issuer": issuer,
             "not_after": rfc3339(certificate.not_after),

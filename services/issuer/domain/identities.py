@@ -30,6 +30,7 @@ class Identity:
     """Whom a certificate names. `owner_id` is the object's id in the service that owns it."""
 
     owner_id: str
+    common_name: str
     subject: x509.Name
     names: tuple[Name, ...] = ()
 
@@ -54,13 +55,14 @@ def admin(trust_domain: str) -> Identity:
 
 def gateway(names: Sequence[str]) -> Identity:
     """Return the identity of the gateway, by DNS names and IP addresses."""
-    return Identity("gateway", _common_name("gateway"), tuple(map(host_name, names)))
+    return Identity("gateway", "gateway", _named("gateway"), tuple(map(host_name, names)))
 
 
 def platform_ca(name: str, slug: str, organization: str) -> Identity:
     """Return the identity of one of the platform's own CAs."""
     attributes = ((NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, name))
-    return Identity(slug, x509.Name([x509.NameAttribute(*attribute) for attribute in attributes]))
+    subject = x509.Name([x509.NameAttribute(*attribute) for attribute in attributes])
+    return Identity(slug, name, subject)
 
 
 def slug(name: str, ca_id: int) -> str:
@@ -91,8 +93,8 @@ def printed(name: Name) -> str:
 def _client(owner_id: str, common_name: str, path: str, trust_domain: str) -> Identity:
     """Return an identity with a SPIFFE ID."""
     uri = x509.UniformResourceIdentifier(f"spiffe://{trust_domain}/{path}")
-    return Identity(owner_id, _common_name(common_name), (uri,))
+    return Identity(owner_id, common_name, _named(common_name), (uri,))
 
 
-def _common_name(text: str) -> x509.Name:
+def _named(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

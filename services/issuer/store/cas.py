@@ -1,6 +1,7 @@
 """Certificate authorities."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -9,7 +10,7 @@ from shared.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class Ca:
-    """A row of `ca`; `certificate` is DER."""
+    """A row of `ca`; `certificate` is DER. Ids of users and organisations are the registry's."""
 
     id: int
     name: str
@@ -22,7 +23,27 @@ class Ca:
     fingerprint: str
     not_before: datetime
     not_after: datetime
-    sealed_key: bytes | None = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+    valid_days: int
+    path_length: int | None
+    allow_leaf_certs: bool | None
+    has_had_children: bool = False
+    description: str | None = None
+    organization_id: int | None = None
+    created_by_user_id: int | None = None
+    crl_base_url: str | None = None
+    successor_id: int | None = None
+    key_backend: str = "sealed"
+    key_handle: bytes | None = field(default=None, repr=False)
+    sealed_key: bytes | None = field(default=None, repr=False)
+
+    @property
+    def signs_leaves(self) -> bool:
+        """Return whether it may sign what is no CA: unless said otherwise, until it has had one."""
+        if self.allow_leaf_certs is None:
+            return not self.has_had_children
+        return self.allow_leaf_certs
 
 
 def key_row(ca_id: int) -> str:
@@ -32,25 +53,46 @@ def key_row(ca_id: int) -> str:
 
 PLATFORM_ROOT: Final = "platform_root"
 PLATFORM_ISSUING: Final = "platform_issuing"
+USER: Final = "user"
+PLATFORM: Final = (PLATFORM_ROOT, PLATFORM_ISSUING)
 ACTIVE: Final = "active"
+DELETED: Final = "deleted"
 
 _PLATFORM_CAS: Final = """
 SELECT id, name, slug, kind, state, parent_id, subject, certificate, fingerprint, not_before,
-    not_after, sealed_key
+    not_after, created_at, updated_at, valid_days, path_length, allow_leaf_certs, has_had_children,
+    description, organization_id, created_by_user_id, crl_base_url, successor_id, key_backend,
+    key_handle, sealed_key
 FROM ca WHERE kind IN ('platform_root', 'platform_issuing') ORDER BY kind DESC, id
+"""
+_BY_ID: Final = """
+SELECT id, name, slug, kind, state, parent_id, subject, certificate, fingerprint, not_before,
+    not_after, created_at, updated_at, valid_days, path_length, allow_leaf_certs, has_had_children,
+    description, organization_id, created_by_user_id, crl_base_url, successor_id, key_backend,
+    key_handle, sealed_key
+FROM ca WHERE id = $1
 """
 _LOCK_CREATION: Final = "SELECT pg_advisory_xact_lock(hashtext('issuer.ca'))"
 _NEXT_CA_ID: Final = "SELECT nextval(pg_get_serial_sequence('ca', 'id'))"
 _INSERT_CA: Final = """
 INSERT INTO ca (id, name, slug, kind, state, parent_id, subject, certificate, fingerprint,
-    not_before, not_after, sealed_key)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    not_before, not_after, created_at, updated_at, valid_days, path_length, allow_leaf_certs,
+    has_had_children, description, organization_id, created_by_user_id, crl_base_url, successor_id,
+    key_backend, key_handle, sealed_key)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25)
 """
 
 
 async def platform_cas(connection: Connection) -> list[Ca]:
     """Return the platform's CAs, retired ones included: the root first, then by age."""
     return [Ca(*row) for row in await connection.fetch(_PLATFORM_CAS)]
+
+
+async def by_id(connection: Connection, ca_id: int) -> Ca | None:
+    """Return a CA in any state, or None."""
+    row = await connection.fetchrow(_BY_ID, ca_id)
+    return Ca(*row) if row is not None else None
 
 
 async def lock_creation(connection: Connection) -> None:
@@ -65,18 +107,72 @@ async def next_ca_id(connection: Connection) -> int:
 
 async def insert_ca(connection: Connection, ca: Ca) -> None:
     """Add a CA."""
-    await connection.execute(
-        _INSERT_CA,
-        ca.id,
-        ca.name,
-        ca.slug,
-        ca.kind,
-        ca.state,
-        ca.parent_id,
-        ca.subject,
-        ca.certificate,
-        ca.fingerprint,
-        ca.not_before,
-        ca.not_after,
-        ca.sealed_key,
+    await connection.execute(_INSERT_CA, *astuple(ca))
+
+
+# --- A CA as its users come to it ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Which CA a user wants something of: by its id, or by its name in one organisation.
+
+    `organization_id` counts with a name alone: None is every organisation, for superusers.
+    """
+
+    user_id: int
+    ca_id: int | None = None
+    name: str | None = None
+    everywhere: bool = False
+    organization_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visited:
+    """The CA, what the user has been granted on it, and the id of the next certificate."""
+
+    ca: Ca
+    grants: frozenset[str]
+    next_certificate_id: int
+
+
+_VISIT: Final = """
+SELECT visit.place, ca_grant.capabilities,
+    nextval(pg_get_serial_sequence('certificate', 'id')) AS next_certificate_id,
+    ca.id, ca.name, ca.slug, ca.kind, ca.state, ca.parent_id, ca.subject, ca.certificate,
+    ca.fingerprint, ca.not_before, ca.not_after, ca.created_at, ca.updated_at, ca.valid_days,
+    ca.path_length, ca.allow_leaf_certs, ca.has_had_children, ca.description, ca.organization_id,
+    ca.created_by_user_id, ca.crl_base_url, ca.successor_id, ca.key_backend, ca.key_handle,
+    ca.sealed_key
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[], $5::bigint[])
+    WITH ORDINALITY AS visit (user_id, ca_id, name, everywhere, organization_id, place)
+JOIN ca ON ca.state <> 'deleted' AND (
+    ca.id = visit.ca_id
+    OR ca.id = ANY(ARRAY(
+        SELECT named.id FROM ca AS named
+        WHERE named.name = visit.name AND named.state = 'active' AND named.kind = 'user'
+            AND (visit.everywhere OR named.organization_id = visit.organization_id
+                OR named.created_by_user_id = visit.user_id)
+        LIMIT 2)))
+LEFT JOIN ca_grant ON ca_grant.ca_id = ca.id AND ca_grant.user_id = visit.user_id
+"""
+
+
+async def visit(connection: Connection, visits: Sequence[Visit]) -> list[list[Visited]]:
+    """Return for each visit the CAs that were meant: none, one, or two where a name is no name.
+
+    Deleted CAs are not seen, and a name means one in use.
+    """
+    found: list[list[Visited]] = [[] for _ in visits]
+    rows = await connection.fetch(
+        _VISIT,
+        [visit.user_id for visit in visits],
+        [visit.ca_id for visit in visits],
+        [visit.name for visit in visits],
+        [visit.everywhere for visit in visits],
+        [visit.organization_id for visit in visits],
     )
+    for place, capabilities, next_certificate_id, *columns in rows:
+        grants = frozenset(capabilities or ())
+        found[place - 1].append(Visited(Ca(*columns), grants, next_certificate_id))
+    return found

@@ -15,9 +15,12 @@ VOIDED: Final = "voided"
 
 @dataclass(frozen=True, slots=True)
 class Issuance:
-    """A certificate with all that is recorded of it."""
+    """A certificate with all that is recorded of it.
 
-    claim_id: UUID
+    `claim_id` None: nobody claimed it before. `certificate_id` None: the next one.
+    """
+
+    claim_id: UUID | None
     ca_id: int
     certificate: Certificate
     kind: str
@@ -28,6 +31,11 @@ class Issuance:
     public_key_sha256: str
     renews: str | None
     outbox: OutboxRow
+    common_name: str
+    certificate_id: int | None = None
+    for_ca_id: int | None = None
+    organization_id: int | None = None
+    created_by_user_id: int | None = None
 
 
 # Claims are taken in the order of their ids, in every statement: nobody waits in a circle.
@@ -35,27 +43,35 @@ _ISSUE: Final = """
 WITH item AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::timestamptz[],
-        $13::timestamptz[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
+        $13::timestamptz[], $14::text[], $15::text[], $16::bigint[], $17::bigint[], $18::bigint[],
+        $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[])
         AS t (claim_id, ca_id, serial_hex, fingerprint, kind, owner_service, owner_id, subject,
             names, public_key_sha256, certificate, not_before, not_after, renews,
+            common_name, certificate_id, for_ca_id, organization_id, created_by_user_id,
             entry, event_headers, event_subject, event)
 ), claimed AS (
     INSERT INTO claim (id, owner_service, state, fingerprint)
-    SELECT claim_id, owner_service, 'signed', fingerprint FROM item ORDER BY claim_id
+    SELECT claim_id, owner_service, 'signed', fingerprint FROM item
+    WHERE claim_id IS NOT NULL ORDER BY claim_id
     ON CONFLICT (id) DO NOTHING
     RETURNING fingerprint
+), free AS (
+    SELECT fingerprint FROM claimed
+    UNION ALL SELECT fingerprint FROM item WHERE claim_id IS NULL
 ), issued AS (
-    INSERT INTO certificate (ca_id, serial_hex, fingerprint, kind, owner_service, owner_id, subject,
-        subject_alternative_names, public_key_sha256, certificate, not_before, not_after, renews)
-    SELECT ca_id, serial_hex, fingerprint, kind, owner_service, owner_id, subject,
+    INSERT INTO certificate (id, ca_id, serial_hex, fingerprint, kind, owner_service, owner_id,
+        subject, subject_alternative_names, public_key_sha256, certificate, not_before, not_after,
+        renews, common_name, for_ca_id, organization_id, created_by_user_id)
+    SELECT coalesce(certificate_id, nextval(pg_get_serial_sequence('certificate', 'id'))),
+        ca_id, serial_hex, fingerprint, kind, owner_service, owner_id, subject,
         string_to_array(names, E'\\n'), public_key_sha256, certificate, not_before, not_after,
-        renews
-    FROM item JOIN claimed USING (fingerprint)
+        renews, common_name, for_ca_id, organization_id, created_by_user_id
+    FROM item JOIN free USING (fingerprint)
 ), told AS (
     INSERT INTO outbox (entry, event_headers, event_subject, event)
-    SELECT entry, event_headers, event_subject, event FROM item JOIN claimed USING (fingerprint)
+    SELECT entry, event_headers, event_subject, event FROM item JOIN free USING (fingerprint)
 )
-SELECT fingerprint FROM claimed
+SELECT fingerprint FROM free
 """
 _SIGNED_BEFORE: Final = """
 SELECT claim.state, certificate.certificate, serial_hex, certificate.fingerprint, not_before,
@@ -87,6 +103,11 @@ async def issue(connection: Connection, items: Sequence[Issuance]) -> list[bool]
         [certificate.not_before for certificate in certificates],
         [certificate.not_after for certificate in certificates],
         [item.renews for item in items],
+        [item.common_name for item in items],
+        [item.certificate_id for item in items],
+        [item.for_ca_id for item in items],
+        [item.organization_id for item in items],
+        [item.created_by_user_id for item in items],
         *outbox.columns([item.outbox for item in items]),
     )
     recorded = {row["fingerprint"] for row in rows}
@@ -114,7 +135,7 @@ class Claimed:
         )
 
 
-async def claimed(connection: Connection, claim_id: UUID) -> Claimed | None:
+async def claimed(connection: Connection, claim_id: UUID | None) -> Claimed | None:
     """Return what became of a claim, or None where nothing did."""
     row = await connection.fetchrow(_SIGNED_BEFORE, claim_id)
     if row is None:
