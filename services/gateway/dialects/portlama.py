@@ -37,7 +37,7 @@ from contracts.agents import (
 from contracts.errors import CertwireError, ErrorCode
 from contracts.instance import ResolveInstance
 from contracts.messages import PAGE_LIMIT, Call, Message
-from contracts.principal import Credential, CredentialKind, PrincipalKind
+from contracts.principal import Credential, CredentialKind, Principal, PrincipalKind
 from services.gateway.dialects.dialect import Dialect
 from services.gateway.dialects.portlama_models import (
     AgentCreated,
@@ -266,9 +266,17 @@ async def renew_domain(domain: Domain, exchange: Current) -> RenewedDomain:  # n
 
 async def _require_admin(exchange: Exchange) -> None:
     """Raise `FORBIDDEN` for anybody else, where no service is asked that would."""
-    principal, _ = await exchange.caller(CredentialKind.CERTIFICATE)
-    if principal.kind is not PrincipalKind.ADMIN:
+    if (await _holder(exchange)).kind is not PrincipalKind.ADMIN:
         raise CertwireError(ErrorCode.FORBIDDEN)
+
+
+async def _holder(exchange: Exchange) -> Principal:
+    """Return the administrator or agent that calls. Raises as the registry's commands do."""
+    try:
+        return (await exchange.caller(CredentialKind.CERTIFICATE)).principal
+    except CertwireError as error:
+        nobodys = error.code is ErrorCode.FORBIDDEN
+        raise CertwireError(ErrorCode.CREDENTIAL_REFUSED) if nobodys else error from None
 
 
 # --- The administrator's certificate ------------------------------------------------------------
@@ -602,14 +610,14 @@ async def get_health(exchange: Current) -> Health:
 
 
 async def _require_ours(exchange: Exchange) -> None:
-    """Raise `FORBIDDEN` for a certificate that is nobody's: no instance's either."""
+    """Raise `CREDENTIAL_REFUSED` for a certificate that is nobody's: no instance's either."""
     credential = await exchange.certificate()
     if credential is not None:
         with suppress(CertwireError):  # the registry may know it where that service is away
             asked = ResolveInstance(call=exchange.call(), credential=credential)
             if (await exchange.request(asked)).principal is not None:
                 return
-    await exchange.caller(CredentialKind.CERTIFICATE)
+    await _holder(exchange)
 
 
 PORTLAMA: Final = Dialect(

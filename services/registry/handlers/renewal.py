@@ -79,6 +79,8 @@ async def _claim(
         try:
             claimed = _Claimed(agent, uuid7(), public_key())
         except CertwireError as invalid:
+            if not presented.accepted:  # nothing but its successor's key is looked at
+                raise CertwireError(ErrorCode.CREDENTIAL_REFUSED, actor=agent) from None
             raise CertwireError(invalid.code, invalid.detail, actor=agent) from None
         if key is not None:
             await idempotency.refuse_or_answer(connection, key)

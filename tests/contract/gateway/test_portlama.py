@@ -282,7 +282,10 @@ async def test_the_state_of_the_platform_for_an_instance(
 ) -> None:
     """The registry does not know its certificate, and is not asked: it would record a refusal."""
     stand_in.principals.pop(leaf.sha256)
-    assert (await admin.get("/api/health")).status_code == 403
+    for path in ("health", "certs/auto-renew-status"):
+        answer = await admin.get(f"/api/{path}")
+        nobodys = {"error": "Certificate is not accepted"}
+        assert (answer.status_code, answer.json()) == (403, nobodys)
     asked = len(stand_in.heard_of(ResolveCredentials))
     principal = Principal(kind=PrincipalKind.INSTANCE, id="1", name="app-1")
     stand_in.answers[ResolveInstance] = ResolvedInstance(principal=principal)
