@@ -11,9 +11,11 @@ from cryptography import x509
 
 from contracts.errors import CertwireError, ErrorCode
 from services.issuer import keys
+from services.issuer.domain.crl import CrlTemplate
 from services.issuer.domain.encoding import Template
 from services.issuer.domain.identities import Identity
 from services.issuer.domain.profiles import (
+    OCSP_RESPONDER,
     IssuerLinks,
     Profile,
     own_extensions,
@@ -46,7 +48,7 @@ def new_serial() -> int:
 
 
 class Authority:
-    """Signs certificates of the profiles that it was made for."""
+    """Signs certificates of the profiles that it was made for, its OCSP responder's, and CRLs."""
 
     def __init__(
         self,
@@ -64,8 +66,11 @@ class Authority:
             profile.kind: Template.prepare(
                 name, key.public_key(), shared_extensions(profile, links)
             )
-            for profile in profiles
+            for profile in (*profiles, OCSP_RESPONDER)
         }
+        self.crl: Final = CrlTemplate.prepare(
+            name, key.public_key(), links.key_identifier if links else b""
+        )
 
     @classmethod
     def open(
@@ -109,10 +114,13 @@ class Authority:
             public_key_der,
             own_extensions(public_key_der, identity.names),
         )
+        der = template.certificate(to_be_signed, self.signature(to_be_signed))
+        return Certificate(der, serial_hex(serial), fingerprint(der), not_before, not_after)
+
+    def signature(self, to_be_signed: bytes) -> bytes:
+        """Return the key's signature. Raises `CA_CANNOT_SIGN`."""
         try:
-            signature = self._sign(to_be_signed)
+            return self._sign(to_be_signed)
         except Exception as error:  # whatever the key's backend raises
             LOG.exception("the CA's key does not sign", extra={"ca": self.name})
             raise CertwireError(ErrorCode.CA_CANNOT_SIGN, "the CA cannot sign") from error
-        der = template.certificate(to_be_signed, signature)
-        return Certificate(der, serial_hex(serial), fingerprint(der), not_before, not_after)

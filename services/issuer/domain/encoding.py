@@ -22,14 +22,18 @@ _LAST_UTC_TIME_YEAR: Final = 2049
 """RFC 5280 section 4.1.2.5: GeneralizedTime from 2050 on."""
 
 
-def element(tag: int, *content: bytes) -> bytes:
-    """Return tag, length and content (X.690 section 8.1)."""
-    joined = b"".join(content)
-    size = len(joined)
+def header(tag: int, size: int) -> bytes:
+    """Return tag and length of a content of `size` octets (X.690 section 8.1)."""
     if size < 0x80:  # noqa: PLR2004 - the short form
-        return bytes((tag, size)) + joined
+        return bytes((tag, size))
     length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((tag, 0x80 | len(length))) + length + joined
+    return bytes((tag, 0x80 | len(length))) + length
+
+
+def element(tag: int, *content: bytes) -> bytes:
+    """Return tag, length and content."""
+    joined = b"".join(content)
+    return header(tag, len(joined)) + joined
 
 
 def sequence(*content: bytes) -> bytes:
@@ -70,6 +74,11 @@ def time(moment: datetime) -> bytes:
     """Return a Time in whole seconds; `moment` is in UTC."""
     if moment.year <= _LAST_UTC_TIME_YEAR:
         return element(0x17, f"{moment:%y%m%d%H%M%SZ}".encode())
+    return generalized_time(moment)
+
+
+def generalized_time(moment: datetime) -> bytes:
+    """Return a GeneralizedTime in whole seconds; `moment` is in UTC."""
     return element(0x18, f"{moment:%Y%m%d%H%M%SZ}".encode())
 
 

@@ -70,6 +70,13 @@ INSTANCE: Final = Profile(
     timedelta(hours=24),
     (ExtendedKeyUsageOID.CLIENT_AUTH,),
 )
+OCSP_RESPONDER: Final = Profile(
+    CertificateKind.OCSP_RESPONDER,
+    Service.ISSUER,
+    timedelta(days=7),
+    (ExtendedKeyUsageOID.OCSP_SIGNING,),
+)
+"""Its certificate is not checked for revocation (RFC 6960 section 4.2.2.2.1): it is short-lived."""
 PLATFORM_LEAVES: Final = (GATEWAY, ADMIN, AGENT, INSTANCE)
 """What the platform's issuing CA signs."""
 
@@ -105,6 +112,8 @@ def shared_extensions(profile: Profile, issuer: IssuerLinks | None) -> list[Exte
     extensions: list[Extension] = [(constraints, True), (_key_usage(profile), True)]
     if profile.usages:
         extensions.append((x509.ExtendedKeyUsage(profile.usages), False))
+    if ExtendedKeyUsageOID.OCSP_SIGNING in profile.usages:
+        extensions.append((x509.OCSPNoCheck(), False))
     if issuer is not None:
         extensions += _pointers(issuer)
     return extensions

@@ -32,11 +32,19 @@ WHERE certificate.fingerprint = ANY($1::text[])
 ORDER BY certificate.id FOR UPDATE OF certificate
 """
 _REVOKE: Final = """
-UPDATE certificate
-SET revoked_at = item.revoked_at, revocation_reason = item.reason, revocation_detail = item.detail
-FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[])
-    AS item (fingerprint, revoked_at, reason, detail)
-WHERE certificate.fingerprint = item.fingerprint AND certificate.revoked_at IS NULL
+WITH item AS (
+    SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[])
+        AS t (fingerprint, revoked_at, reason, detail)
+), revoked AS (
+    UPDATE certificate
+    SET revoked_at = item.revoked_at, revocation_reason = item.reason,
+        revocation_detail = item.detail
+    FROM item
+    WHERE certificate.fingerprint = item.fingerprint AND certificate.revoked_at IS NULL
+    RETURNING ca_id, serial_hex, certificate.revoked_at, revocation_reason, not_after
+)
+INSERT INTO crl_waiting (ca_id, serial_hex, revoked_at, reason, not_after)
+SELECT ca_id, serial_hex, revoked_at, revocation_reason, not_after FROM revoked
 """
 _VOID: Final = """
 INSERT INTO claim (id, owner_service, state)
@@ -58,7 +66,10 @@ async def lock(connection: Connection, fingerprints: Iterable[str]) -> list[Reco
 async def revoke(
     connection: Connection, revocations: Sequence[tuple[str, datetime, str, str]]
 ) -> None:
-    """Revoke certificates: (fingerprint, time, reason, detail); those that are stay as they are."""
+    """Revoke certificates: (fingerprint, time, reason, detail); those that are stay as they are.
+
+    The next CRL lists them.
+    """
     await connection.execute(_REVOKE, *map(list, zip(*revocations, strict=True)))
 
 
