@@ -19,6 +19,8 @@ class ErrorCode(StrEnum):
     INVALID_REQUEST = "invalid_request"
     INVALID_CSR = "invalid_csr"
     CSR_TOO_LARGE = "csr_too_large"
+    AGAINST_POLICY = "against_policy"
+    """Well-formed, but not what the CA or the profile allows."""
     # Who asks
     CREDENTIAL_MISSING = "credential_missing"
     CREDENTIAL_REFUSED = "credential_refused"

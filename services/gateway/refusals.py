@@ -41,6 +41,7 @@ REFUSALS: Final[Refusals] = {
     ErrorCode.INVALID_REQUEST: _explained(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request"),
     ErrorCode.INVALID_CSR: Refusal(HTTPStatus.BAD_REQUEST, "Invalid CSR"),
     ErrorCode.CSR_TOO_LARGE: Refusal(HTTPStatus.BAD_REQUEST, "CSR too large"),
+    ErrorCode.AGAINST_POLICY: _explained(HTTPStatus.BAD_REQUEST, "Not allowed by the CA's policy"),
     ErrorCode.CREDENTIAL_MISSING: Refusal(
         HTTPStatus.UNAUTHORIZED, "Not authenticated", headers=BEARER_CHALLENGE
     ),
