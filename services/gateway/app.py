@@ -35,6 +35,7 @@ LOG: Final = logging.getLogger(__name__)
 DIALECTS: Final[tuple[Dialect, ...]] = (INSTANCE, PORTLAMA, FASTPKI)
 KEEP_ALIVE_SECONDS: Final = 30
 """How long an idle connection stays open."""
+ERROR_MEDIA_TYPE: Final = "application/json"
 SECURITY_SCHEMES: Final = {
     CERTIFICATE: {"type": "mutualTLS", "description": "A client certificate of the platform"},
     BEARER: {"type": "http", "scheme": "bearer", "description": "An access token"},
@@ -120,7 +121,7 @@ class Api(FastAPI):
         """Return the description as it is true here.
 
         FastAPI has no word for client certificates, and documents a 422 of its own for dialects
-        that answer another status.
+        that answer another status, and refusals in the media type of what was asked for.
         """
         schema = super().openapi()
         schema["components"]["securitySchemes"] = SECURITY_SCHEMES
@@ -128,8 +129,13 @@ class Api(FastAPI):
         schema["components"]["schemas"].pop("ValidationError", None)
         for operations in schema["paths"].values():
             for operation in operations.values():
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
+                responses = operation["responses"]
+                if "HTTPValidationError" in str(responses.get("422")):
+                    del responses["422"]
+                for status, response in responses.items():
+                    if status[0] != "2" and "content" in response:
+                        (content,) = response["content"].values()
+                        response["content"] = {ERROR_MEDIA_TYPE: content}
         return schema
 
 

@@ -1,0 +1,74 @@
+"""The description at `/openapi.json`, held against what is answered, by schemathesis.
+
+Whatever it makes of the description, no answer is undescribed, in another form than described, or a
+5xx.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Client
+from tests.support.platform import Platform, running_platform
+from tests.support.programs import output_of
+
+SCHEMATHESIS = Path(sys.executable).with_name("st")
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+)
+ENDS_THE_CALLER = r"/(rotate|upgrade-to-hardware-bound|logout|invalidate|me)$"
+"""After these the credential is another one, or none."""
+SECONDS = 40
+LEAST_CASES = 100
+
+
+@pytest.fixture(scope="module")
+def fuzzed() -> Iterator[Platform]:
+    with running_platform() as platform:
+        yield platform
+
+
+async def token(platform: Platform) -> str:
+    """Return an access token of the superuser."""
+    account = json.loads((platform.bootstrap / "superuser.json").read_text())
+    async with Client(platform) as nobody:
+        answer = await nobody.call(
+            "POST", "/api/v1/auth/token", data={"grant_type": "password", **account}
+        )
+    return str(answer.json()["access_token"])
+
+
+@pytest.mark.timeout(SECONDS + 80)
+async def test_every_answer_is_described(fuzzed: Platform, tmp_path: Path) -> None:
+    bearer = await token(fuzzed)
+    said = await output_of(
+        SCHEMATHESIS,
+        "run",
+        f"{fuzzed.url}/openapi.json",
+        f"--tls-verify={fuzzed.ca_file}",
+        f"--request-cert={fuzzed.bootstrap / 'admin.crt'}",
+        f"--request-cert-key={fuzzed.bootstrap / 'admin.key'}",
+        f"--header=Authorization: Bearer {bearer}",
+        f"--checks={','.join(CHECKS)}",
+        "--phases=coverage,fuzzing",
+        f"--exclude-path-regex={ENDS_THE_CALLER}",
+        f"--max-time={SECONDS}",
+        "--continue-on-failure",
+        "--no-color",
+        "--warnings=off",
+        cwd=tmp_path,
+        seconds=SECONDS + 60,
+    )
+    generated = re.search(r"(\d+) generated", said)
+    assert generated and int(generated[1]) > LEAST_CASES, said
+    async with Client(fuzzed, authorization=f"Bearer {bearer}") as superuser:
+        assert (await superuser.call("GET", "/internal/v1/instances")).status_code == 200
