@@ -78,7 +78,9 @@ class Platform:
         finally:
             connection.close()
         answer = _object(content)
-        if response.status == http.HTTPStatus.OK and answer is not None:
+        if response.status == http.HTTPStatus.OK:
+            if answer is None:  # cut off, or of somebody in between
+                raise http.client.HTTPException("a success that cannot be read")
             return answer
         raise PlatformError(
             f"{response.status} {_text(answer) or response.reason}",

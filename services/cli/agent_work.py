@@ -23,6 +23,7 @@ from services.cli.agent_files import (
 from services.cli.agent_platform import Platform, PlatformError
 from services.cli.agent_schedule import Facts, Now, Schedule, Task
 from services.cli.errors import CliError
+from services.embedded import die_with_parent
 from shared.clock import utc_now
 
 UNREADABLE: Final = frozenset({400, 422})
@@ -61,7 +62,8 @@ class Hook:
                 shlex.split(self.command),
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # so that its children end with it
+                # Its children end with it, and it with us: the next agent runs it again.
+                **die_with_parent(signal.SIGKILL),
             )
         except (OSError, ValueError) as error:
             raise FailedError(f"the hook cannot be run: {error}") from error

@@ -26,9 +26,9 @@ from tests.support.authority import DAY, Authority
 TOKEN = "a-token"
 INSTANCE = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
 RENEW = "/api/certs/agent/renew"
-LOSE, DROP = "lose", "drop"
-"""Faults: the reply is lost; the call is not even looked at."""
-Fault = str | tuple[int, dict[str, Any], dict[str, str]]
+LOSE, CUT, DROP = "lose", "cut", "drop"
+"""Faults: the reply is lost; the second half of it is; the call is not even looked at."""
+Fault = str | tuple[int, Any, dict[str, str]]
 
 
 def public_key(of: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
@@ -136,15 +136,22 @@ class _Handler(BaseHTTPRequestHandler):
         peer = x509.load_der_x509_certificate(der) if der else None
         status, answer = self.platform.answer(self.path, body, peer, key)
         if fault != LOSE:
-            self._reply(status, answer, {})
+            self._reply(status, answer, {}, cut=fault == CUT)
 
-    def _reply(self, status: int, answer: dict[str, Any], headers: dict[str, str]) -> None:
+    def _reply(
+        self,
+        status: int,
+        answer: Any,  # noqa: ANN401 - whatever a fault says
+        headers: dict[str, str],
+        *,
+        cut: bool = False,
+    ) -> None:
         content = json.dumps(answer).encode()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[: len(content) // 2] if cut else content)
 
     def log_message(self, *_: Any) -> None:  # noqa: ANN401 - the standard library's own
         """Say nothing."""

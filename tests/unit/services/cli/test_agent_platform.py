@@ -12,7 +12,7 @@ import pytest
 from services.cli import agent_platform
 from services.cli.agent_platform import Platform, PlatformError
 from services.cli.errors import UsageError
-from tests.support.agent_platform import DROP, LOSE, RENEW, TOKEN, FakePlatform, serving
+from tests.support.agent_platform import CUT, DROP, LOSE, RENEW, TOKEN, FakePlatform, Fault, serving
 from tests.support.authority import Authority
 from tests.support.csr import csr_pem
 
@@ -72,6 +72,17 @@ def test_a_lost_reply_is_no_answer(platform: Platform, fake: FakePlatform, fault
     fake.faults.append(fault)
     error = error_of(platform)
     assert (error.status, error.is_final) == (None, False)
+
+
+@pytest.mark.parametrize("fault", [CUT, (200, ["somebody in between"], {})])
+def test_neither_is_a_success_that_cannot_be_read(
+    platform: Platform, fake: FakePlatform, fault: Fault
+) -> None:
+    fake.faults.append(fault)
+    with pytest.raises(PlatformError) as raised:
+        platform.post(ENROL, {"token": TOKEN, "csr": csr_pem()})
+    assert (raised.value.status, raised.value.is_final) == (None, False)
+    assert "cannot be read" in str(raised.value)
 
 
 def test_a_platform_that_is_away_is_no_answer(tmp_path: Path) -> None:

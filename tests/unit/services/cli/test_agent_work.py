@@ -3,6 +3,7 @@
 import itertools
 import json
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from services.cli import agent_work
 from services.cli.agent_files import RENEWAL, AgentDirectory
 from services.cli.agent_work import FailedError, Hook, Worker, refresh_secrets, renew
 from services.cli.errors import CliError
-from tests.support.agent_platform import DROP, LOSE, RENEW, FakePlatform, Fault, serving
+from tests.support.agent_platform import CUT, DROP, LOSE, RENEW, FakePlatform, Fault, serving
 from tests.support.joined import joined, renew_in
 from tests.support.killed import killed_at, without_room
 
@@ -88,6 +89,7 @@ def test_what_is_fresh_is_left_alone(
     "fault",
     [
         LOSE,
+        CUT,
         DROP,
         (503, {}, {"Retry-After": "1"}),
         (500, {"error": "Internal server error"}, {}),
@@ -329,12 +331,15 @@ Hook(sys.argv[1]).run(AgentDirectory(Path(sys.argv[2])))
 """
 
 
-def test_a_hook_ends_with_the_agent(directory: AgentDirectory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_hook_ends_with_the_agent(
+    directory: AgentDirectory, tmp_path: Path, number: signal.Signals
+) -> None:
     pid = tmp_path / "pid"
-    hook = script(tmp_path, f"echo $$ > {pid}; kill $PPID; sleep 60")
+    hook = script(tmp_path, f"echo $$ > {pid}; kill -{number:d} $PPID; sleep 60")
     words = [sys.executable, "-c", STOPPED, hook, str(directory.path)]
     done = subprocess.run(words, cwd=Path(agent_work.__file__).parents[2], check=False)
-    assert done.returncode == 0
+    assert done.returncode == (0 if number == signal.SIGTERM else -number)
     assert has_ended(int(pid.read_text()))
 
 
