@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
 from contracts.certificates import CertificateKind
+from contracts.errors import CertwireError, ErrorCode
 from contracts.subjects import Service
 from services.issuer.domain.encoding import public_key_bits
 
@@ -28,7 +30,7 @@ class Profile:
     """How certificates of one kind are made.
 
     `owner` is the service that answers for them. `path_length` is for CAs (RFC 5280 section
-    4.2.1.9); None sets no limit.
+    4.2.1.9); None sets no limit. `key_encipherment` is for RSA keys of TLS servers.
     """
 
     kind: CertificateKind
@@ -37,6 +39,13 @@ class Profile:
     usages: tuple[x509.ObjectIdentifier, ...] = ()
     is_ca: bool = False
     path_length: int | None = None
+    name_constraints: x509.NameConstraints | None = None
+    key_encipherment: bool = False
+
+    @property
+    def variant(self) -> tuple[object, ...]:
+        """Return what the extensions depend on; the rest is in the kind."""
+        return self.kind, self.path_length, self.name_constraints, self.key_encipherment
 
     def validity_at(
         self, now: datetime, issuer_not_before: datetime, issuer_not_after: datetime
@@ -78,7 +87,64 @@ OCSP_RESPONDER: Final = Profile(
 )
 """Its certificate is not checked for revocation (RFC 6960 section 4.2.2.2.1): it is short-lived."""
 PLATFORM_LEAVES: Final = (GATEWAY, ADMIN, AGENT, INSTANCE)
+PLATFORM_KINDS: Final = frozenset(profile.kind for profile in PLATFORM_LEAVES)
 """What the platform's issuing CA signs."""
+USER_USAGES: Final = {
+    CertificateKind.SERVER: (ExtendedKeyUsageOID.SERVER_AUTH,),
+    CertificateKind.CLIENT: (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    CertificateKind.DUAL_PURPOSE: (
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    ),
+}
+"""What users' certificates are for, those of CAs aside."""
+USER_KINDS: Final = frozenset({*USER_USAGES, CertificateKind.CA})
+"""What users' CAs sign."""
+
+
+@lru_cache(maxsize=1024)
+def user_leaf(kind: CertificateKind, valid_days: int, *, rsa: bool) -> Profile:
+    """Return the profile of a user's certificate; `rsa` is whether its key is one.
+
+    TLS up to 1.2 enciphers with the RSA key of a server, and with no other (RFC 5246 section
+    7.4.2; CA/Browser Forum BR 7.1.2.7.11).
+    """
+    usages = USER_USAGES[kind]
+    return Profile(
+        kind,
+        Service.ISSUER,
+        timedelta(days=valid_days),
+        usages,
+        key_encipherment=rsa and ExtendedKeyUsageOID.SERVER_AUTH in usages,
+    )
+
+
+def user_ca(
+    valid_days: int,
+    path_length: int | None,
+    name_constraints: x509.NameConstraints | None = None,
+) -> Profile:
+    """Return the profile of a user's CA."""
+    return Profile(
+        CertificateKind.CA,
+        Service.ISSUER,
+        timedelta(days=valid_days),
+        is_ca=True,
+        path_length=path_length,
+        name_constraints=name_constraints,
+    )
+
+
+def path_length_below(path_length: int | None) -> int | None:
+    """Return the largest path length of a CA below one; None is no limit.
+
+    Raises `AGAINST_POLICY` where there is no room for any (RFC 5280 section 4.2.1.9).
+    """
+    if path_length == 0:
+        raise CertwireError(
+            ErrorCode.AGAINST_POLICY, "The CA's path length is 0: it cannot have CAs below it"
+        )
+    return None if path_length is None else path_length - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +176,8 @@ def shared_extensions(profile: Profile, issuer: IssuerLinks | None) -> list[Exte
     """
     constraints = x509.BasicConstraints(ca=profile.is_ca, path_length=profile.path_length)
     extensions: list[Extension] = [(constraints, True), (_key_usage(profile), True)]
+    if profile.name_constraints is not None:
+        extensions.append((profile.name_constraints, True))
     if profile.usages:
         extensions.append((x509.ExtendedKeyUsage(profile.usages), False))
     if ExtendedKeyUsageOID.OCSP_SIGNING in profile.usages:
@@ -138,7 +206,7 @@ def _key_usage(profile: Profile) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not profile.is_ca,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=profile.key_encipherment,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=profile.is_ca,
