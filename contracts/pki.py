@@ -7,18 +7,65 @@ decides what it may do. Ids are integers and never used again.
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Generic
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts.certificates import CertificateKind, RevocationReason
-from contracts.messages import PAGE_LIMIT, Command, Done, Message, SerialHex, Sha256Hex
+from contracts.messages import PAGE_LIMIT, Command, Done, Message, ReplyT, SerialHex, Sha256Hex
 from contracts.principal import Principal
 from contracts.subjects import CLI, Service, command
 
 Id = Annotated[int, Field(ge=1, lt=2**63)]
 LARGEST_PAGE = 1000
 """What the dialect's `limit` takes; a reply of this size stays below `max_payload`."""
+OCSP_REQUEST_BYTES = 16_384
+"""Room for some hundred certificates, or a signed request with its chain."""
+CA_VALID_DAYS = 3650
+MOST_VALID_DAYS = 36_500
+"""A hundred years: what is meant for ever is meant for no end that anybody sees."""
+MOST_KEY_BITS = 8192
+MOST_PATH_LENGTH = 16
+"""Deeper than anybody's hierarchy; OpenSSL follows 100 certificates at the most."""
+MOST_SUBTREES = 100
+"""Of one type in a CA's name constraints: every verifier compares every name with each."""
+
+
+def _on_one_line(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("printable characters, without spaces at the ends")
+    return text
+
+
+def _url_to_append_to(text: str) -> str:
+    """Check what `/crl/<slug>` is to be appended to; it stands in certificates as IA5String."""
+    parts = urlsplit(text)
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("ASCII without spaces")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("an http or https URL")
+    if "@" in parts.netloc or "?" in text or "#" in text:
+        raise ValueError("a URL without user, query and fragment")
+    if parts.port == 0:  # .port raises ValueError where it is no port at all
+        raise ValueError("a URL with a port that there is")
+    return text
+
+
+OneLine = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_on_one_line)]
+"""A name as it is shown in lists and logs."""
+Text = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+CrlBaseUrl = Annotated[str, Field(max_length=1024), AfterValidator(_url_to_append_to)]
+DnsSubtree = Annotated[
+    str,
+    Field(
+        max_length=253,
+        pattern=r"^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
+    ),
+]
+"""A DNS name and all below it; of mail addresses the host, alone (RFC 5280 section 4.2.1.10)."""
+DnsSubtrees = Annotated[tuple[DnsSubtree, ...], Field(max_length=MOST_SUBTREES)]
+IpRanges = Annotated[tuple[IPv4Network | IPv6Network, ...], Field(max_length=MOST_SUBTREES)]
 
 
 class KeyType(StrEnum):
@@ -57,15 +104,15 @@ class CertificateStatus(StrEnum):
 class NameConstraints(Message):
     """What names may stand in certificates below a CA (RFC 5280 section 4.2.1.10).
 
-    DNS names without a leading dot, domains of mail addresses likewise.
+    A type of name without permitted subtrees is free but for the excluded ones.
     """
 
-    permitted_dns_names: tuple[str, ...] = ()
-    excluded_dns_names: tuple[str, ...] = ()
-    permitted_ip_ranges: tuple[IPv4Network | IPv6Network, ...] = ()
-    excluded_ip_ranges: tuple[IPv4Network | IPv6Network, ...] = ()
-    permitted_email_domains: tuple[str, ...] = ()
-    excluded_email_domains: tuple[str, ...] = ()
+    permitted_dns_names: DnsSubtrees = ()
+    excluded_dns_names: DnsSubtrees = ()
+    permitted_ip_ranges: IpRanges = ()
+    excluded_ip_ranges: IpRanges = ()
+    permitted_email_domains: DnsSubtrees = ()
+    excluded_email_domains: DnsSubtrees = ()
 
 
 class CaView(Message):
@@ -167,7 +214,7 @@ class GrantList(Message):
 # --- Certificate authorities ---------------------------------------------------------------------
 
 
-class CaCommand(Command[CaView]):
+class CaCommand(Command[ReplyT], Generic[ReplyT]):
     """About one CA. Raises `NOT_FOUND` and `FORBIDDEN`."""
 
     actor: Principal
@@ -181,7 +228,7 @@ class CreateCa(Command[CaWithKey]):
     """Make a root, or an intermediate below `parent_ca_id`.
 
     Raises `INVALID_REQUEST` for what cannot be a CA, `NOT_FOUND` for the parent, `FORBIDDEN`,
-    `CONFLICT` for a parent that has no room below it or is not in use.
+    `CONFLICT` for a parent that is not in use, `AGAINST_POLICY` for what it has no room for.
     """
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "create")
@@ -189,17 +236,17 @@ class CreateCa(Command[CaWithKey]):
     ACTION: ClassVar[str | None] = "ca_create"
 
     actor: Principal
-    name: str = Field(min_length=1, max_length=255)
-    description: str | None = Field(default=None, max_length=4096)
+    name: OneLine
+    description: Text | None = None
     subject_dn: str = Field(min_length=1, max_length=2048)
     key_type: KeyType = KeyType.RSA
-    key_size: int | None = None
-    valid_days: int = Field(default=3650, ge=1, le=36_500)
+    key_size: int | None = Field(default=None, ge=1, le=MOST_KEY_BITS)
+    valid_days: int = Field(default=CA_VALID_DAYS, ge=1, le=MOST_VALID_DAYS)
     parent_ca_id: Id | None = None
-    path_length: int | None = Field(default=None, ge=0, le=16)
+    path_length: int | None = Field(default=None, ge=0, le=MOST_PATH_LENGTH)
     allow_leaf_certs: bool | None = None
     """None: true until an intermediate is made below it."""
-    crl_base_url: str | None = Field(default=None, max_length=1024)
+    crl_base_url: CrlBaseUrl | None = None
     name_constraints: NameConstraints | None = None
 
     def audit_object(self) -> tuple[str, str]:
@@ -215,12 +262,12 @@ class ListCas(Command[CaList]):
     limit: int = Field(default=100, ge=1, le=LARGEST_PAGE)
 
 
-class GetCa(CaCommand):
+class GetCa(CaCommand[CaView]):
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "get")
     REPLY: ClassVar[type[Message]] = CaView
 
 
-class GetCaPrivateKey(CaCommand):
+class GetCaPrivateKey(CaCommand[CaWithKey]):
     """Raises `CONFLICT` where the key does not leave its token, or is the platform's own."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "export_private_key")
@@ -228,17 +275,24 @@ class GetCaPrivateKey(CaCommand):
     ACTION: ClassVar[str | None] = "ca_export_private_key"
 
 
-class GetCaChain(CaCommand):
+class GetCaChain(CaCommand[CaList]):
+    """The CA itself first, the root last."""
+
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "chain")
-    REPLY: ClassVar[type[Message]] = Chain
-
-
-class ListCaChildren(CaCommand):
-    SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "children")
     REPLY: ClassVar[type[Message]] = CaList
 
 
-class DeleteCa(CaCommand):
+class ListCaChildren(CaCommand[CaList]):
+    """The CAs directly below it, by id."""
+
+    SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "children")
+    REPLY: ClassVar[type[Message]] = CaList
+
+    skip: int = Field(default=0, ge=0, lt=2**31)
+    limit: int = Field(default=100, ge=1, le=LARGEST_PAGE)
+
+
+class DeleteCa(CaCommand[Done]):
     """Take a CA out of use and out of sight. Raises `CONFLICT` while it has children."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "delete")
@@ -246,7 +300,7 @@ class DeleteCa(CaCommand):
     ACTION: ClassVar[str | None] = "ca_delete"
 
 
-class RetireCa(CaCommand):
+class RetireCa(CaCommand[CaView]):
     """Let a CA sign nothing new; what it signed stays verifiable and revocable."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "retire")
@@ -254,7 +308,7 @@ class RetireCa(CaCommand):
     ACTION: ClassVar[str | None] = "ca_retire"
 
 
-class RotateCa(CaCommand):
+class RotateCa(CaCommand[CaView]):
     """Make a CA of the same name with a new key in its place, and retire the old one."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "rotate")
@@ -262,12 +316,12 @@ class RotateCa(CaCommand):
     ACTION: ClassVar[str | None] = "ca_rotate"
 
 
-class ListGrants(CaCommand):
+class ListGrants(CaCommand[GrantList]):
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca_grant", "list")
     REPLY: ClassVar[type[Message]] = GrantList
 
 
-class PutGrant(CaCommand):
+class PutGrant(CaCommand[Grant]):
     """Give a user exactly these capabilities on a CA; the gateway has seen that there is one."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca_grant", "put")
@@ -279,7 +333,7 @@ class PutGrant(CaCommand):
     capabilities: tuple[Capability, ...] = Field(max_length=len(Capability))
 
 
-class DeleteGrant(CaCommand):
+class DeleteGrant(CaCommand[Done]):
     """Raises `NOT_FOUND` where there is none."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca_grant", "delete")
@@ -349,7 +403,7 @@ class SignCsr(Command[CertificateView]):
         return "ca", str(self.ca_id or self.ca_name)
 
 
-class CertificateCommand(Command[CertificateView]):
+class CertificateCommand(Command[ReplyT], Generic[ReplyT]):
     """About one certificate. Raises `NOT_FOUND` and `FORBIDDEN`."""
 
     actor: Principal
@@ -371,12 +425,12 @@ class ListCertificates(Command[CertificateList]):
     limit: int = Field(default=100, ge=1, le=LARGEST_PAGE)
 
 
-class GetCertificate(CertificateCommand):
+class GetCertificate(CertificateCommand[CertificateView]):
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "certificate", "get")
     REPLY: ClassVar[type[Message]] = CertificateView
 
 
-class GetCertificatePrivateKey(CertificateCommand):
+class GetCertificatePrivateKey(CertificateCommand[CertificateWithKey]):
     """Raises `NOT_FOUND` where the platform has no key of it."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "certificate", "export_private_key")
@@ -384,12 +438,12 @@ class GetCertificatePrivateKey(CertificateCommand):
     ACTION: ClassVar[str | None] = "cert_export_private_key"
 
 
-class GetCertificateChain(CertificateCommand):
+class GetCertificateChain(CertificateCommand[Chain]):
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "certificate", "chain")
     REPLY: ClassVar[type[Message]] = Chain
 
 
-class RevokeCertificate(CertificateCommand):
+class RevokeCertificate(CertificateCommand[CertificateView]):
     """Raises `ALREADY_REVOKED`, and `OWNED_ELSEWHERE` with the service that answers for it."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "certificate", "revoke")
@@ -429,22 +483,34 @@ class SearchCertificates(Command[CertificatePage]):
 
 # --- What is public ------------------------------------------------------------------------------
 
+Slug = Annotated[str, Field(max_length=300)]
+"""How URLs name a CA: `<slugified name>-<id>`, of which both halves count."""
+
+
+class PublicCommand(Command[ReplyT], Generic[ReplyT]):
+    """Anybody asks, without any credential. Raises `NOT_FOUND` for a slug that is no CA's."""
+
+    PUBLIC: ClassVar[bool] = True
+
+    slug: Slug
+
 
 class CaCertificate(Message):
     certificate_pem: str
 
 
-class GetCaCertificate(Command[CaCertificate]):
-    """By slug, of a CA in any state. Raises `NOT_FOUND`."""
+class GetCaCertificate(PublicCommand[CaCertificate]):
+    """Of a CA in any state."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca_certificate", "get")
     REPLY: ClassVar[type[Message]] = CaCertificate
 
-    slug: str = Field(max_length=300)
-
 
 class Crl(Message):
-    """A piece of a CRL in DER, beginning at the offset that was asked for; None: no news."""
+    """A piece of a CRL in DER, beginning at the offset that was asked for; None: no news.
+
+    `size` is that of the whole, in octets.
+    """
 
     number: int
     this_update: datetime
@@ -453,18 +519,18 @@ class Crl(Message):
     piece: bytes | None
 
 
-class GetCrl(Command[Crl]):
+class GetCrl(PublicCommand[Crl]):
     """The CRL that was made last, by slug, piece by piece.
 
     `known_number` is the one that the caller has: where it is still the last, it is not sent again.
-    Raises `NOT_FOUND`, and `CONFLICT` where the number asked for is not the last any more.
+    Raises `CONFLICT` where the number asked for is not the last any more, and `UNAVAILABLE` where
+    there is none yet and the CA's key is away.
     """
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "crl", "get")
     REPLY: ClassVar[type[Message]] = Crl
     CALLERS: ClassVar[frozenset[str]] = frozenset({Service.GATEWAY, CLI})
 
-    slug: str = Field(max_length=300)
     known_number: int | None = None
     number: int | None = None
     offset: int = Field(default=0, ge=0)
@@ -478,11 +544,10 @@ class OcspAnswer(Message):
     next_update: datetime | None = None
 
 
-class AnswerOcsp(Command[OcspAnswer]):
+class AnswerOcsp(PublicCommand[OcspAnswer]):
     """Answer an OCSPRequest in DER about certificates of one CA; bad ones get an error response."""
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ocsp", "answer")
     REPLY: ClassVar[type[Message]] = OcspAnswer
 
-    slug: str = Field(max_length=300)
-    request: bytes = Field(max_length=16_384)
+    request: bytes = Field(max_length=OCSP_REQUEST_BYTES)

@@ -13,6 +13,7 @@ _PRINTABLE: Final = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]+")
 """PrintableString (X.680 section 41.4)."""
 _COUNTRY: Final = re.compile(r"[A-Za-z]{2}")
 _ASCII: Final = re.compile(r"[\x20-\x7e]+")
+_ADDRESS: Final = re.compile(r"[\w!#$%&'*+/=?^`{|}~.-]+@[A-Za-z0-9.-]+", re.ASCII)
 _ANY: Final = re.compile(r".+")
 
 
@@ -34,7 +35,7 @@ _ATTRIBUTES: Final = {  # the upper bounds (ub-…) of RFC 5280 appendix A.1; of
     NameOID.COUNTRY_NAME: _Attribute(2, _COUNTRY),
     NameOID.DOMAIN_COMPONENT: _Attribute(63, _ASCII),
     NameOID.USER_ID: _Attribute(256),
-    NameOID.EMAIL_ADDRESS: _Attribute(255, _ASCII),
+    NameOID.EMAIL_ADDRESS: _Attribute(255, _ADDRESS),
     NameOID.SERIAL_NUMBER: _Attribute(64, _PRINTABLE),
     NameOID.TITLE: _Attribute(64),
     NameOID.GIVEN_NAME: _Attribute(64),

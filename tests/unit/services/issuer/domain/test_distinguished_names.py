@@ -63,6 +63,7 @@ def test_the_last_part_comes_first_in_the_certificate() -> None:
         "C=U1,CN=x",
         "DC=é,CN=x",
         "serialNumber=*,CN=x",
+        "emailAddress=nobody,CN=x",
         "FOO=bar",
         "1.2.3=a",
         "99999999999999999999.1=a",
