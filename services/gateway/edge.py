@@ -52,6 +52,8 @@ UNCREDENTIALED: Final = Counter(
 )
 NO_STORE: Final = (b"cache-control", b"no-store")
 """Answers hold keys, tokens and secrets."""
+ISSUES_LIMIT: Final = 100
+"""Of what is wrong with a request: nobody reads more, and it could be longer than the request."""
 DRAIN_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """A body that is too large is read to its end up to here: who still sends reads no answer."""
 
@@ -155,7 +157,7 @@ class Edge:
         self, exchange: Exchange, dialect: Dialect, scope: Scope, problem: Exception
     ) -> Response:
         if isinstance(problem, RequestValidationError):
-            return dialect.shape.invalid(problem.errors())
+            return dialect.shape.invalid(problem.errors()[:ISSUES_LIMIT])
         if isinstance(problem, HTTPException):
             response = dialect.shape.failed(HTTPStatus(problem.status_code))
             response.headers.update(problem.headers or {})

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from starlette.routing import BaseRoute
 
 from services.gateway.shapes import Shape
@@ -27,3 +28,17 @@ class Body(BaseModel):
     """What a dialect reads or writes. Its errors do not say what was in it: it may be a secret."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+
+ITEMS_LIMIT: Final = 100
+"""As many sites as an agent has; no list of a body needs more."""
+
+
+def _few(items: object) -> object:
+    if isinstance(items, list) and len(items) > ITEMS_LIMIT:
+        raise ValueError(f"Must have at most {ITEMS_LIMIT} items")
+    return items
+
+
+FEW_ITEMS: Final = BeforeValidator(_few)
+"""For lists in bodies: a megabyte of items would take seconds to be refused one by one."""

@@ -22,7 +22,7 @@ from contracts.agents import (
     Onboarding,
     UpgradedAdmin,
 )
-from services.gateway.dialects.dialect import Body
+from services.gateway.dialects.dialect import FEW_ITEMS, Body
 
 EXPIRING_SOON_DAYS: Final = 30
 DAY: Final = timedelta(days=1)
@@ -79,8 +79,8 @@ def _csr(text: str) -> str:
 
 Moment = Annotated[datetime, PlainSerializer(in_milliseconds)]
 Serial = Annotated[str, PlainSerializer(str.upper)]
-Capabilities = Annotated[tuple[Capability, ...], AfterValidator(_with_tunnels_read)]
-Sites = tuple[Annotated[str, AfterValidator(_site)], ...]
+Capabilities = Annotated[tuple[Capability, ...], AfterValidator(_with_tunnels_read), FEW_ITEMS]
+Sites = Annotated[tuple[Annotated[str, AfterValidator(_site)], ...], FEW_ITEMS]
 Csr = Annotated[str, AfterValidator(_csr)]
 
 

@@ -632,6 +632,15 @@ async def test_an_invalid_agent_says_where(
     assert not stand_in.heard_of(CreateAgent)
 
 
+async def test_a_list_that_is_too_long_is_one_issue(admin: httpx2.AsyncClient) -> None:
+    """And of many that are wrong not all are named: an answer is no longer than its request."""
+    for item in ("", "blog", 7):
+        answer = await admin.post(AGENTS, json={**NEW_AGENT, "allowedSites": [item] * 101})
+        assert invalid(answer) == [["allowedSites"]]
+    wrong = {"capabilities": [""] * 100, "allowedSites": [""] * 100}
+    assert len(invalid(await admin.post(AGENTS, json={**NEW_AGENT, **wrong}))) == 100
+
+
 @pytest.mark.parametrize("label", ["a", "0", "a-b", "a" * 50])
 async def test_a_label_has_1_to_50_characters(
     admin: httpx2.AsyncClient, stand_in: StandIn, label: str
