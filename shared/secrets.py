@@ -8,7 +8,9 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -17,8 +19,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 VERSION: Final = b"\x01"
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
-_WRAPPED_BYTES: Final = NONCE_BYTES + KEY_BYTES + 16
-_HEADER_BYTES: Final = 1 + 8 + _WRAPPED_BYTES + NONCE_BYTES
+_KEY_ID_END: Final = 1 + 8
+_WRAP_BYTES: Final = _KEY_ID_END + NONCE_BYTES + KEY_BYTES + 16
+_HEADER_BYTES: Final = _WRAP_BYTES + NONCE_BYTES
+_ELSEWHERE: Final = "the sealed value does not belong here"
 
 
 class UnsealError(Exception):
@@ -26,43 +30,108 @@ class UnsealError(Exception):
 
 
 class Sealer:
-    """Seals with the first key-encryption key, opens with any of them."""
+    """Seals with the first key-encryption key, opens with any of them.
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        if not keys or any(len(key) != KEY_BYTES for key in keys):
-            raise ValueError("a key-encryption key has 32 bytes")
-        self._keys = {_key_id(key): AESGCM(key) for key in keys}
-        self._current = _key_id(keys[0])
+    One that was made by `reading` reads its keys again for each value that it seals, and for one
+    under a key that it does not know: keys are changed while services run.
+    """
+
+    def __init__(self, keys: Sequence[bytes], read: Callable[[], str] | None = None) -> None:
+        self._ring = _Ring.of(keys)
+        self._read = read
 
     @classmethod
     def from_text(cls, text: str) -> "Sealer":
         """Read keys in base64, one a line, the current one first. Raises ValueError."""
-        try:
-            return cls([base64.b64decode(line, validate=True) for line in text.split()])
-        except binascii.Error as error:
-            raise ValueError("a key-encryption key is 32 bytes in base64") from error
+        return cls(_decoded(text))
+
+    @classmethod
+    def reading(cls, read: Callable[[], str]) -> "Sealer":
+        """Return one that follows what `read` returns. Raises what it does, and ValueError."""
+        return cls(_decoded(read()), read)
+
+    @property
+    def current(self) -> str:
+        """Return the id of the key that seals, in hex."""
+        return self._ring.current.hex()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Return the ids of all keys, in hex."""
+        return tuple(key.hex() for key in self._ring.keys)
+
+    def reload(self) -> None:
+        """Read the keys again; where they cannot be read, the known ones stay."""
+        if self._read is not None:
+            with suppress(OSError, ValueError):
+                self._ring = _Ring.of(_decoded(self._read()))
 
     def seal(self, plaintext: bytes, row: str) -> bytes:
-        """Return the sealed value, bound to `row`, such as `issuer.ca.private_key:3`."""
-        data_key, associated = os.urandom(KEY_BYTES), row.encode()
-        wrap_nonce, nonce = os.urandom(NONCE_BYTES), os.urandom(NONCE_BYTES)
-        wrapped = self._keys[self._current].encrypt(wrap_nonce, data_key, associated)
-        ciphertext = AESGCM(data_key).encrypt(nonce, plaintext, associated)
-        return VERSION + self._current + wrap_nonce + wrapped + nonce + ciphertext
+        """Return the sealed value, bound to `row`, such as `issuer.ca.sealed_key:3`."""
+        self.reload()
+        data_key, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
+        ciphertext = AESGCM(data_key).encrypt(nonce, plaintext, row.encode())
+        return self._wrapped(data_key, row) + nonce + ciphertext
 
     def open(self, sealed: bytes, row: str) -> bytes:
         """Return the plaintext. Raises `UnsealError`."""
-        if len(sealed) < _HEADER_BYTES or sealed[:1] != VERSION:
-            raise UnsealError("not a sealed value of this version")
-        key = self._keys.get(sealed[1:9])
-        if key is None:
-            raise UnsealError("sealed under an unknown key-encryption key")
-        wrapped, rest = sealed[9 : 9 + _WRAPPED_BYTES], sealed[9 + _WRAPPED_BYTES :]
+        data_key, rest = self._unwrapped(sealed, row), sealed[_WRAP_BYTES:]
         try:
-            data_key = key.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], row.encode())
             return AESGCM(data_key).decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], row.encode())
         except InvalidTag:
-            raise UnsealError("the sealed value does not belong here") from None
+            raise UnsealError(_ELSEWHERE) from None
+
+    def rewrap(self, sealed: bytes, row: str) -> bytes:
+        """Return the same value under the current key; its content is not opened.
+
+        Raises `UnsealError`.
+        """
+        return self._wrapped(self._unwrapped(sealed, row), row) + sealed[_WRAP_BYTES:]
+
+    def _wrapped(self, data_key: bytes, row: str) -> bytes:
+        ring, nonce = self._ring, os.urandom(NONCE_BYTES)
+        wrapped = ring.keys[ring.current].encrypt(nonce, data_key, row.encode())
+        return VERSION + ring.current + nonce + wrapped
+
+    def _unwrapped(self, sealed: bytes, row: str) -> bytes:
+        if len(sealed) < _HEADER_BYTES or sealed[:1] != VERSION:
+            raise UnsealError("not a sealed value of this version")
+        key_id, wrapped = sealed[1:_KEY_ID_END], sealed[_KEY_ID_END:_WRAP_BYTES]
+        if key_id not in self._ring.keys:
+            self.reload()
+        key = self._ring.keys.get(key_id)
+        if key is None:
+            raise UnsealError(f"the secret `kek` lacks the key {key_id.hex()} that it is under")
+        try:
+            return key.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], row.encode())
+        except InvalidTag:
+            raise UnsealError(_ELSEWHERE) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """Key-encryption keys by their ids, and which of them seals."""
+
+    current: bytes
+    keys: Mapping[bytes, AESGCM]
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes]) -> "_Ring":
+        if not keys or any(len(key) != KEY_BYTES for key in keys):
+            raise ValueError("a key-encryption key has 32 bytes")
+        return cls(_key_id(keys[0]), {_key_id(key): AESGCM(key) for key in keys})
+
+
+def key_ids(text: str) -> list[str]:
+    """Return the ids, in hex, of keys in base64, one a line. Raises ValueError."""
+    return [_key_id(key).hex() for key in _decoded(text)]
+
+
+def _decoded(text: str) -> list[bytes]:
+    try:
+        return [base64.b64decode(line, validate=True) for line in text.split()]
+    except binascii.Error as error:
+        raise ValueError("a key-encryption key is 32 bytes in base64") from error
 
 
 def _key_id(key: bytes) -> bytes:

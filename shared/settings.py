@@ -1,10 +1,14 @@
 """Settings that every part has: read from the environment, prefix `CERTWIRE_`."""
 
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from shared.secrets import Sealer
 
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -58,3 +62,10 @@ class SealingSettings(Settings):
     def key_encryption_keys(self) -> str:
         """Return the keys from the environment or from their file. Raises FileNotFoundError."""
         return self.secret("kek") if self.kek is None else self.kek.get_secret_value()
+
+    @cached_property
+    def sealer(self) -> "Sealer":
+        """Return the process's only sealer, which follows the keys. Raises FileNotFoundError."""
+        from shared.secrets import Sealer
+
+        return Sealer.reading(self.key_encryption_keys)

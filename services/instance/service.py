@@ -9,7 +9,6 @@ from services.instance.store import renewals
 from services.instance.store.renewals import Answered, Attempt, Signed
 from shared.group_commit import GroupCommit
 from shared.runtime import Runtime
-from shared.secrets import Sealer
 
 Request = Callable[[Command[Any]], Awaitable[Any]]
 
@@ -20,7 +19,7 @@ class Instances:
     def __init__(self, runtime: Runtime, settings: InstanceSettings) -> None:
         self.runtime: Final = runtime
         self.settings: Final = settings
-        self.sealer: Final = Sealer.from_text(settings.key_encryption_keys())
+        self.sealer: Final = settings.sealer
         self.claims: Final[GroupCommit[Attempt, Answered]] = GroupCommit(
             "instance.claim", runtime.database, renewals.claim
         )

@@ -4,14 +4,12 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from shared.settings import Settings
+from shared.settings import SealingSettings
 
 
-class InstanceSettings(Settings):
+class InstanceSettings(SealingSettings):
     """Limits; the defaults are the documented ones."""
 
-    kek: str | None = None
-    """Key-encryption keys in base64, one a line; without it, the secret file `kek`."""
     instance_verify_source_ip: bool = False
     """Whether secrets go only to a peer whose address is the registered VPN address."""
     instance_secrets_refreshes_per_hour: int = Field(default=60, ge=1)
@@ -26,7 +24,3 @@ class InstanceSettings(Settings):
     def claim_lifetime(self) -> timedelta:
         """Return how long a claim may be pending."""
         return timedelta(seconds=self.instance_claim_lifetime_seconds)
-
-    def key_encryption_keys(self) -> str:
-        """Return the keys from the environment or from their file."""
-        return self.kek or self.secret("kek")

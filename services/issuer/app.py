@@ -20,6 +20,7 @@ from contracts.messages import Command, Message
 from contracts.subjects import Service
 from services.issuer.authorities import Authorities
 from services.issuer.handlers import platform
+from services.issuer.key_pool import Keys
 from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
 from services.issuer.store import signed
@@ -46,7 +47,7 @@ async def open_issuer(settings: IssuerSettings) -> Issuer:
     runtime = await Runtime.open(Service.ISSUER, settings)
     authorities = Authorities(settings, runtime.database)
     issuance = GroupCommit("issuer.issue", runtime.database, signed.issue)
-    return Issuer(runtime, settings, authorities, issuance)
+    return Issuer(runtime, settings, authorities, issuance, Keys(settings, runtime.database))
 
 
 async def build(settings: IssuerSettings) -> Application:
@@ -57,7 +58,7 @@ async def build(settings: IssuerSettings) -> Application:
         bind(HANDLERS, issuer),
         direct=frozenset({SignInstanceCertificate}),
         prepare=issuer.authorities.load,
-        background=(issuer.authorities.follow,),
+        background=(issuer.authorities.follow, issuer.keys.fill),
         problems=issuer.authorities.problems,
         warnings=issuer.warnings,
     )

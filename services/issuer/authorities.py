@@ -14,8 +14,9 @@ from services.issuer.domain.profiles import PLATFORM_LEAVES
 from services.issuer.settings import IssuerSettings
 from services.issuer.store import cas
 from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, Ca
+from services.issuer.store.sealed import CA_KEY
 from shared.database import Database
-from shared.secrets import Sealer, UnsealError
+from shared.secrets import UnsealError
 from shared.x509 import bundle
 
 FOLLOW_SECONDS: Final = 2.0
@@ -101,8 +102,8 @@ class Authorities:
 
     def _open(self, ca: Ca) -> Authority:
         try:
-            sealer = Sealer.from_text(self._settings.key_encryption_keys())
-            key = keys.from_der(sealer.open(ca.sealed_key or b"", cas.key_row(ca.id)))
+            opened = self._settings.sealer.open(ca.sealed_key or b"", CA_KEY.row(ca.id))
+            key = keys.from_der(opened)
             certificate = x509.load_der_x509_certificate(ca.certificate)
             return Authority.open(
                 certificate, ca.slug, key, PLATFORM_LEAVES, self._settings.public_url

@@ -29,6 +29,7 @@ from services.issuer.settings import IssuerSettings
 from services.issuer.signing import Order, issue
 from services.issuer.store import cas, signed
 from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
+from services.issuer.store.sealed import CA_KEY
 from services.issuer.store.signed import Issuance
 from shared import outbox
 from shared.clock import utc_now
@@ -51,7 +52,7 @@ async def create_platform_ca(settings: IssuerSettings) -> None:
 
     Raises `RootKeyError`, and FileNotFoundError for a missing key-encryption key or passphrase.
     """
-    sealer = Sealer.from_text(settings.key_encryption_keys())
+    sealer = settings.sealer
     database = await Database.open(settings, Service.ISSUER)
     try:
         async with database.transaction() as connection:
@@ -116,7 +117,7 @@ class _Creation:
         ca_id, name, identity = await self._name("Issuing CA")
         order = Order(ISSUING_CA, identity, None, OPERATOR, _call(), for_ca_id=ca_id)
         issuance = issue(root.id, self._open_root(root), order, public_key_der(key.public_key()))
-        sealed = self.sealer.seal(keys.to_der(key), cas.key_row(ca_id))
+        sealed = self.sealer.seal(keys.to_der(key), CA_KEY.row(ca_id))
         ca = _ca(ca_id, name, PLATFORM_ISSUING, order, issuance.certificate, root.id, sealed)
         await self._insert(ca, issuance, order)
         return ca

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.issuer.authorities import Authorities
+from services.issuer.key_pool import Keys
 from services.issuer.settings import IssuerSettings
 from services.issuer.store.signed import Issuance
 from shared.clock import utc_now
@@ -18,6 +19,7 @@ class Issuer:
     settings: IssuerSettings
     authorities: Authorities
     issuance: GroupCommit[Issuance, bool]
+    keys: Keys
 
     async def warnings(self) -> list[str]:
         """Return what `certwire status` shows."""

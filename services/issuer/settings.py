@@ -1,12 +1,14 @@
 """What the issuer reads from the environment."""
 
+import os
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import NoDecode
 
 from services.issuer.domain.identities import TRUST_DOMAIN, host_name
 from services.issuer.domain.profiles import AGENT, INSTANCE, TWO_YEARS, Profile
@@ -22,6 +24,14 @@ SHORTEST_SECONDS: Final = 60
 """Certificates are backdated, so the agents of shorter ones would always be late."""
 
 
+def _workers() -> int:
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+def _named(value: object) -> object:
+    return KeyAlgorithm.parse(value) if isinstance(value, str) else value
+
+
 class IssuerSettings(SealingSettings):
     """The issuer's own settings."""
 
@@ -31,10 +41,16 @@ class IssuerSettings(SealingSettings):
     """The SPIFFE trust domain of instances, agents and the administrator."""
     platform_name: str = Field(default="Certwire", min_length=1)
     """Stands in the names of the platform's CAs."""
-    ca_key_algorithm: KeyAlgorithm = KeyAlgorithm.P256
+    ca_key_algorithm: Annotated[KeyAlgorithm, NoDecode, BeforeValidator(_named)] = KeyAlgorithm.P256
     """Of the platform's CAs, when they are made."""
     gateway_names: str = "localhost,127.0.0.1,::1"
     """DNS names and IP addresses of the gateway, beside the host of `public_url`."""
+    issuer_key_pool_rsa2048: int = Field(default=16, ge=0, le=10_000)
+    """How many keys of certificates wait, ready to be taken; 0 makes none ahead."""
+    issuer_key_pool_rsa4096: int = Field(default=8, ge=0, le=10_000)
+    """How many keys of CAs wait."""
+    issuer_key_workers: int = Field(default_factory=_workers, ge=1, le=64)
+    """Processes that make RSA keys while somebody waits, beside the one that fills the pool."""
     issuer_instance_lifetime_seconds: int = Field(
         default=DAY_SECONDS, ge=SHORTEST_SECONDS, le=DAY_SECONDS
     )
@@ -67,6 +83,14 @@ class IssuerSettings(SealingSettings):
     def agent_profile(self) -> Profile:
         """Return the profile of agents with their lifetime."""
         return replace(AGENT, validity=timedelta(seconds=self.issuer_agent_lifetime_seconds))
+
+    @cached_property
+    def key_pool(self) -> dict[KeyAlgorithm, int]:
+        """Return how many keys of each kind wait."""
+        return {
+            KeyAlgorithm.RSA2048: self.issuer_key_pool_rsa2048,
+            KeyAlgorithm.RSA4096: self.issuer_key_pool_rsa4096,
+        }
 
     @cached_property
     def gateway_hosts(self) -> tuple[str, ...]:

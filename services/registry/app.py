@@ -42,7 +42,6 @@ from services.registry.settings import RegistrySettings
 from services.registry.store import platform
 from services.registry.store.sessions import Limits
 from shared.runtime import Application, Runtime, bind
-from shared.secrets import Sealer
 
 WARNING_DAYS: Final = 60
 """`certwire status` warns this long before anything of the platform ends."""
@@ -80,7 +79,7 @@ async def open_registry(settings: RegistrySettings, request: Request | None = No
     return Registry(
         runtime=runtime,
         request=request or runtime.bus.request,
-        sealer=Sealer.from_text(settings.key_encryption_keys()),
+        sealer=settings.sealer,
         limits=Limits(
             of_user=settings.registry_logins_per_minute,
             of_address=settings.registry_logins_per_minute_of_address,

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from services.issuer.store.cas import key_row
+from services.issuer.store.sealed import CA_KEY
 from shared.clock import utc_now
 from shared.secrets import Sealer
 from tests.support.authority import Leaf
@@ -35,7 +35,7 @@ class IssuingCa:
             row = await connection.fetchrow(NEWEST)
         assert row is not None
         sealer = Sealer.from_text((platform.home / "secrets" / "kek").read_text())
-        key = load_der_private_key(sealer.open(row["sealed_key"], key_row(row["id"])), None)
+        key = load_der_private_key(sealer.open(row["sealed_key"], CA_KEY.row(row["id"])), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         return cls(x509.load_der_x509_certificate(row["certificate"]), key)
 

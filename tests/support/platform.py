@@ -26,6 +26,8 @@ STOP_SECONDS = 15
 POLL_SECONDS = 0.05
 SERVICES = ("gateway", "issuer", "registry", "instance", "audit")
 PARTS = ("postgres", "nats", *SERVICES)
+KEY_POOL = {"CERTWIRE_ISSUER_KEY_POOL_RSA2048": "2", "CERTWIRE_ISSUER_KEY_POOL_RSA4096": "1"}
+"""Enough for a test, and not so much that a run is busy with making keys that nobody takes."""
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'"
 OWN_ROW = "SELECT FROM instance.instance WHERE id = $1 FOR UPDATE"
 """Locks what every renewal and bootstrap of one instance goes through."""
@@ -42,7 +44,7 @@ class Platform:
             CERTWIRE_HTTPS_PORT=str(self.https_port),
             CERTWIRE_HTTP_PORT=str(self.http_port),
             CERTWIRE_STOP_WITH_PARENT="1",
-            **variables,
+            **{**KEY_POOL, **variables},
         )
         self._output = directory / "up.log"
         self._runner: subprocess.Popen[bytes] | None = None

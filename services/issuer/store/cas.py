@@ -46,11 +46,6 @@ class Ca:
         return self.allow_leaf_certs
 
 
-def key_row(ca_id: int) -> str:
-    """Return what the sealed key of a CA is bound to."""
-    return f"issuer.ca.sealed_key:{ca_id}"
-
-
 PLATFORM_ROOT: Final = "platform_root"
 PLATFORM_ISSUING: Final = "platform_issuing"
 USER: Final = "user"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.secrets import Sealer, UnsealError, new_key, token_hash
+from shared.secrets import Sealer, UnsealError, key_ids, new_key, token_hash
 
 ROW = "issuer.ca.private_key:3"
 SEALER = Sealer.from_text(new_key())
@@ -63,8 +63,50 @@ def test_after_rotation_the_old_opens_and_the_new_seals() -> None:
     rotated = Sealer.from_text(f"{new}\n{old}\n")
     assert rotated.open(before, ROW) == b"secret"
     assert Sealer.from_text(new).open(rotated.seal(b"later", ROW), ROW) == b"later"
-    with pytest.raises(UnsealError, match="unknown key"):
+    with pytest.raises(UnsealError, match=f"lacks the key {key_ids(old)[0]}"):
         Sealer.from_text(new).open(before, ROW)
+
+
+def test_keys_are_changed_while_it_is_in_use() -> None:
+    old, new = new_key(), new_key()
+    text = old
+    sealer, others = Sealer.reading(lambda: text), Sealer.from_text(f"{new}\n{old}")
+    before, elsewhere = sealer.seal(b"before", ROW), others.seal(b"elsewhere", ROW)
+    with pytest.raises(UnsealError):
+        sealer.open(elsewhere, ROW)
+    text = f"{new}\n{old}"
+    assert sealer.open(elsewhere, ROW) == b"elsewhere"  # it met a key that it did not know
+    text = f"{old}\n{new}"
+    assert Sealer.from_text(old).open(sealer.seal(b"", ROW), ROW) == b""  # and seals as it is told
+    text = f"{new}\n{old}"
+    assert Sealer.from_text(new).open(sealer.seal(b"", ROW), ROW) == b""
+    assert (sealer.current, set(sealer.known)) == (key_ids(new)[0], {*key_ids(f"{new} {old}")})
+    assert sealer.open(before, ROW) == b"before"
+
+
+def test_keys_that_cannot_be_read_for_a_moment_stay_known() -> None:
+    text: str | None = new_key()
+
+    def read() -> str:
+        if text is None:
+            raise FileNotFoundError
+        return text
+
+    sealer = Sealer.reading(read)
+    for unreadable in (None, "", "half a ke"):
+        text = unreadable
+        assert sealer.open(sealer.seal(b"secret", ROW), ROW) == b"secret"
+
+
+def test_rewrapping_changes_the_key_and_nothing_else() -> None:
+    old, new = new_key(), new_key()
+    before = Sealer.from_text(old).seal(b"secret", ROW)
+    after = Sealer.from_text(f"{new}\n{old}").rewrap(before, ROW)
+    assert after[1:9].hex() == key_ids(new)[0]
+    assert after[69:] == before[69:]  # nonce and ciphertext
+    assert Sealer.from_text(new).open(after, ROW) == b"secret"
+    with pytest.raises(UnsealError):
+        Sealer.from_text(f"{new}\n{old}").rewrap(before, "issuer.ca.sealed_key:2")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.settings import Settings
+from shared.secrets import new_key
+from shared.settings import SealingSettings, Settings
 
 
 def test_services_find_outside_servers_by_the_usual_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +49,18 @@ def test_no_service_takes_more_connections_than_it_is_given_nor_less_than_two(
 def test_settings_do_not_change_while_a_service_runs() -> None:
     with pytest.raises(ValidationError):
         Settings().home = Path("/elsewhere")  # type: ignore[misc]  # what is tried
+
+
+def test_a_process_has_one_sealer_that_follows_its_file(tmp_path: Path) -> None:
+    settings = SealingSettings(home=tmp_path)
+    with pytest.raises(FileNotFoundError):
+        _ = settings.sealer
+    settings.secrets.mkdir()
+    kek = settings.secrets / "kek"
+    kek.write_text(new_key())
+    sealer = settings.sealer
+    first = sealer.current
+    kek.write_text(f"{new_key()}\n{kek.read_text()}")
+    sealer.reload()
+    assert settings.sealer is sealer
+    assert sealer.current != first

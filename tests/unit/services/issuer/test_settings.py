@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.issuer.domain.profiles import AGENT, INSTANCE
+from services.issuer.keys import KeyAlgorithm
 from services.issuer.settings import IssuerSettings
 
 
@@ -61,3 +62,14 @@ def test_an_agents_certificate_lives_for_two_years_or_less() -> None:
     for seconds in (59, 731 * 86_400 + 1):
         with pytest.raises(ValidationError):
             IssuerSettings(issuer_agent_lifetime_seconds=seconds)
+
+
+def test_the_cas_algorithm_is_read_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CERTWIRE_CA_KEY_ALGORITHM", "rsa3072")
+    assert IssuerSettings().ca_key_algorithm == KeyAlgorithm.RSA3072
+
+
+def test_a_size_of_the_pool_that_is_zero_turns_it_off() -> None:
+    settings = IssuerSettings(issuer_key_pool_rsa2048=0, issuer_key_pool_rsa4096=2)
+    assert settings.key_pool == {KeyAlgorithm.RSA2048: 0, KeyAlgorithm.RSA4096: 2}
+    assert settings.issuer_key_workers >= 1
