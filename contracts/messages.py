@@ -67,6 +67,8 @@ class Command(Message, Generic[ReplyT]):
     CALLERS: ClassVar[frozenset[str]] = frozenset({Service.GATEWAY})
     ACTION: ClassVar[str | None] = None
     """The audit action of a command that changes something; None for one that only reads."""
+    PUBLIC: ClassVar[bool] = False
+    """Whether it is asked without any credential, so that its refusals are not recorded."""
 
     call: Call
 

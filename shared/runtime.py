@@ -110,7 +110,7 @@ class Runtime:
 
     async def record_refusal(self, command: Command[Any], error: CertwireError) -> None:
         """Record that a command was refused, as far as the caller's budget goes."""
-        if error.code in NOT_REFUSALS:
+        if error.code in NOT_REFUSALS or command.PUBLIC:
             return
         noun, verb = command.SUBJECT.split(".")[2:4]
         await self.refuse(

@@ -17,10 +17,13 @@ from contracts.issuer import (
     VoidRegistryClaims,
 )
 from contracts.messages import Command, Message
+from contracts.pki import AnswerOcsp, GetCaCertificate, GetCrl
 from contracts.subjects import Service
 from services.issuer.authorities import Authorities
-from services.issuer.handlers import platform
+from services.issuer.crl import Crls
+from services.issuer.handlers import platform, status
 from services.issuer.key_pool import Keys
+from services.issuer.ocsp import Responders
 from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
 from services.issuer.store import signed
@@ -39,6 +42,9 @@ HANDLERS: dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]] = {
     VoidInstanceClaims: platform.void_instance_claims,
     VoidRegistryClaims: platform.void_registry_claims,
     GetPlatformCa: platform.get_platform_ca,
+    GetCaCertificate: status.get_ca_certificate,
+    GetCrl: status.get_crl,
+    AnswerOcsp: status.answer_ocsp,
 }
 
 
@@ -47,7 +53,11 @@ async def open_issuer(settings: IssuerSettings) -> Issuer:
     runtime = await Runtime.open(Service.ISSUER, settings)
     authorities = Authorities(settings, runtime.database)
     issuance = GroupCommit("issuer.issue", runtime.database, signed.issue)
-    return Issuer(runtime, settings, authorities, issuance, Keys(settings, runtime.database))
+    crls = Crls(authorities, runtime.database, runtime.backlog)
+    responders = Responders(settings, authorities, runtime.database, runtime.backlog)
+    return Issuer(
+        runtime, settings, authorities, issuance, crls, responders, Keys(settings, runtime.database)
+    )
 
 
 async def build(settings: IssuerSettings) -> Application:
@@ -58,7 +68,12 @@ async def build(settings: IssuerSettings) -> Application:
         bind(HANDLERS, issuer),
         direct=frozenset({SignInstanceCertificate}),
         prepare=issuer.authorities.load,
-        background=(issuer.authorities.follow, issuer.keys.fill),
+        background=(
+            issuer.authorities.follow,
+            issuer.crls.keep_up,
+            issuer.crls.sweep,
+            issuer.keys.fill,
+        ),
         problems=issuer.authorities.problems,
         warnings=issuer.warnings,
     )

@@ -16,6 +16,8 @@ LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")
 """The label of an agent, which becomes a part of a name and of a URI."""
 TRUST_DOMAIN: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 """SPIFFE-ID section 2.1, without empty labels."""
+COMMON_NAME_CHARACTERS: Final = 64
+"""RFC 5280 appendix A, ub-common-name."""
 DNS_NAME: Final = re.compile(
     r"(?=.{1,253}\Z)(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*"
     r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -63,6 +65,12 @@ def platform_ca(name: str, slug: str, organization: str) -> Identity:
     attributes = ((NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, name))
     subject = x509.Name([x509.NameAttribute(*attribute) for attribute in attributes])
     return Identity(slug, name, subject)
+
+
+def ocsp_responder(ca_slug: str) -> Identity:
+    """Return the identity of a CA's OCSP responder; the name is cut where it is too long."""
+    common_name = f"OCSP {ca_slug}"[:COMMON_NAME_CHARACTERS]
+    return Identity(ca_slug, common_name, _named(common_name))
 
 
 def slug(name: str, ca_id: int) -> str:

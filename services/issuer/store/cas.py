@@ -51,6 +51,8 @@ PLATFORM_ISSUING: Final = "platform_issuing"
 USER: Final = "user"
 PLATFORM: Final = (PLATFORM_ROOT, PLATFORM_ISSUING)
 ACTIVE: Final = "active"
+FILE: Final = "file"
+"""The key backend of a CA that is used by `certwire ca` alone."""
 DELETED: Final = "deleted"
 
 _PLATFORM_CAS: Final = """
@@ -66,6 +68,13 @@ SELECT id, name, slug, kind, state, parent_id, subject, certificate, fingerprint
     description, organization_id, created_by_user_id, crl_base_url, successor_id, key_backend,
     key_handle, sealed_key
 FROM ca WHERE id = $1
+"""
+_BY_SLUG: Final = """
+SELECT id, name, slug, kind, state, parent_id, subject, certificate, fingerprint, not_before,
+    not_after, created_at, updated_at, valid_days, path_length, allow_leaf_certs, has_had_children,
+    description, organization_id, created_by_user_id, crl_base_url, successor_id, key_backend,
+    key_handle, sealed_key
+FROM ca WHERE slug = $1
 """
 _LOCK_CREATION: Final = "SELECT pg_advisory_xact_lock(hashtext('issuer.ca'))"
 _NEXT_CA_ID: Final = "SELECT nextval(pg_get_serial_sequence('ca', 'id'))"
@@ -87,6 +96,12 @@ async def platform_cas(connection: Connection) -> list[Ca]:
 async def by_id(connection: Connection, ca_id: int) -> Ca | None:
     """Return a CA in any state, or None."""
     row = await connection.fetchrow(_BY_ID, ca_id)
+    return Ca(*row) if row is not None else None
+
+
+async def by_slug(connection: Connection, slug: str) -> Ca | None:
+    """Return a CA in any state by its name in URLs, or None."""
+    row = await connection.fetchrow(_BY_SLUG, slug)
     return Ca(*row) if row is not None else None
 
 

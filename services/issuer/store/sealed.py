@@ -10,4 +10,5 @@ CERTIFICATE_KEY: Final = SealedColumn(
     Service.ISSUER, "certificate_key", "sealed_key", "fingerprint"
 )
 POOL_KEY: Final = SealedColumn(Service.ISSUER, "key_pool", "sealed_key", "id")
-SEALED: Final = (CA_KEY, CERTIFICATE_KEY, POOL_KEY)
+RESPONDER_KEY: Final = SealedColumn(Service.ISSUER, "ocsp_responder", "sealed_key", "ca_id")
+SEALED: Final = (CA_KEY, CERTIFICATE_KEY, POOL_KEY, RESPONDER_KEY)
