@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.routing import BaseRoute
 
 from contracts.status import GetStatus, StatusReport, status_subject
 from contracts.subjects import Service
@@ -22,6 +23,7 @@ from services.gateway.exchange import Services
 from services.gateway.onboarding import OnboardingState
 from services.gateway.peer import PeerProtocol
 from services.gateway.public import public_api
+from services.gateway.published import Published
 from services.gateway.readiness import Readiness
 from services.gateway.routes import BEARER, CERTIFICATE
 from services.gateway.settings import GatewaySettings
@@ -52,14 +54,15 @@ class Gateway:
         self._readiness = Readiness(self.bus, self.tls)
         self._tasks: list[asyncio.Task[None]] = []
         connection = {"http": PeerProtocol, "ws": "none", "timeout_keep_alive": KEEP_ALIVE_SECONDS}
+        published = Published(self.bus).routes()
         self.http: Final = HttpServer(
-            Edge(public_api(self.status), (), settings),
+            Edge(public_api(self.status, published), (), settings),
             bind(settings.http_host, settings.http_port),
             **connection,
         )
         self.https: Final = HttpServer(
             Edge(
-                Api(DIALECTS, settings.api_url),
+                Api(DIALECTS, published, settings.api_url),
                 DIALECTS,
                 settings,
                 Services(
@@ -105,7 +108,12 @@ class Api(FastAPI):
     FastAPI's own middleware is not in use: `Edge` does what it would do.
     """
 
-    def __init__(self, dialects: Sequence[Dialect], public_url: str | None = None) -> None:
+    def __init__(
+        self,
+        dialects: Sequence[Dialect],
+        published: Sequence[BaseRoute] = (),
+        public_url: str | None = None,
+    ) -> None:
         super().__init__(
             title="Certwire",
             version=VERSION,
@@ -116,6 +124,7 @@ class Api(FastAPI):
         )
         for dialect in dialects:
             self.router.routes.extend(dialect.routes)
+        self.router.routes.extend(published)
 
     def openapi(self) -> dict[str, Any]:
         """Return the description as it is true here.
