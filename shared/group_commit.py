@@ -30,7 +30,10 @@ class GroupCommit(Generic[ItemT, ResultT]):
         name: str,
         database: Database,
         apply: Callable[[Connection, Sequence[ItemT]], Awaitable[Sequence[ResultT]]],
+        lost: ErrorCode = ErrorCode.OUTCOME_UNKNOWN,
     ) -> None:
+        """`lost` is what to say where the server goes meanwhile: of a query, `UNAVAILABLE`."""
+        self._lost = lost
         self._name = name
         self._database = database
         self._apply = apply
@@ -67,7 +70,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
 
     async def _commit(self, group: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         try:
-            async with self._database.statement() as connection:
+            async with self._database.connection(self._lost) as connection:
                 results = await self._apply(connection, [item for item, _ in group])
         except Exception as error:
             if len(group) == 1 or _is_lost(error):

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from contracts.errors import ErrorCode
 from contracts.issuer import (
     GenerateAdminBundle,
     GenerateAgentBundle,
@@ -26,7 +27,7 @@ from services.issuer.key_pool import Keys
 from services.issuer.ocsp import Responders
 from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
-from services.issuer.store import signed
+from services.issuer.store import cas, signed
 from shared.group_commit import GroupCommit
 from shared.runtime import Application, Runtime, bind
 
@@ -53,11 +54,11 @@ async def open_issuer(settings: IssuerSettings) -> Issuer:
     runtime = await Runtime.open(Service.ISSUER, settings)
     authorities = Authorities(settings, runtime.database)
     issuance = GroupCommit("issuer.issue", runtime.database, signed.issue)
+    visits = GroupCommit("issuer.visit", runtime.database, cas.visit, ErrorCode.UNAVAILABLE)
     crls = Crls(authorities, runtime.database, runtime.backlog)
     responders = Responders(settings, authorities, runtime.database, runtime.backlog)
-    return Issuer(
-        runtime, settings, authorities, issuance, crls, responders, Keys(settings, runtime.database)
-    )
+    keys = Keys(settings, runtime.database)
+    return Issuer(runtime, settings, authorities, issuance, visits, crls, responders, keys)
 
 
 async def build(settings: IssuerSettings) -> Application:

@@ -10,10 +10,11 @@ from contracts.errors import CertwireError, ErrorCode
 from services.issuer import keys
 from services.issuer.authority import Authority
 from services.issuer.domain.encoding import pem
-from services.issuer.domain.profiles import PLATFORM_LEAVES
+from services.issuer.domain.profiles import PLATFORM_KINDS, USER_KINDS
+from services.issuer.keys import PrivateKey
 from services.issuer.settings import IssuerSettings
 from services.issuer.store import cas
-from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, Ca
+from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, USER, Ca
 from services.issuer.store.sealed import CA_KEY
 from shared.database import Database
 from shared.secrets import UnsealError
@@ -100,17 +101,24 @@ class Authorities:
             if ca.state == ACTIVE and ca.not_after - now < WARN_BEFORE
         ]
 
-    def _open(self, ca: Ca) -> Authority:
+    def private_key(self, ca: Ca) -> PrivateKey:
+        """Return the key of a CA that has it sealed in its row. Raises `NOT_INITIALISED`."""
         try:
             opened = self._settings.sealer.open(ca.sealed_key or b"", CA_KEY.row(ca.id))
-            key = keys.from_der(opened)
-            certificate = x509.load_der_x509_certificate(ca.certificate)
-            return Authority.open(
-                certificate, ca.slug, key, PLATFORM_LEAVES, self._settings.public_url
-            )
+            return keys.from_der(opened)
         except FileNotFoundError:
             raise _not_initialised("the key-encryption key is missing") from None
         except (UnsealError, ValueError) as error:
+            raise _not_initialised(f"the key of {ca.slug} does not open: {error}") from None
+
+    def _open(self, ca: Ca) -> Authority:
+        key = self.private_key(ca)
+        try:
+            certificate = x509.load_der_x509_certificate(ca.certificate)
+            kinds = USER_KINDS if ca.kind == USER else PLATFORM_KINDS
+            url = ca.crl_base_url or self._settings.public_url
+            return Authority.open(certificate, ca.slug, key, kinds, url)
+        except ValueError as error:
             raise _not_initialised(f"the key of {ca.slug} does not open: {error}") from None
 
 

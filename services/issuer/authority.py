@@ -9,11 +9,15 @@ from typing import Final
 
 from cryptography import x509
 
+from contracts.certificates import CertificateKind
 from contracts.errors import CertwireError, ErrorCode
+from contracts.pki import NameConstraints
 from services.issuer import keys
+from services.issuer.domain import name_constraints
 from services.issuer.domain.crl import CrlTemplate
 from services.issuer.domain.encoding import Template
 from services.issuer.domain.identities import Identity
+from services.issuer.domain.name_constraints import names_permitted
 from services.issuer.domain.profiles import (
     OCSP_RESPONDER,
     IssuerLinks,
@@ -48,26 +52,25 @@ def new_serial() -> int:
 
 
 class Authority:
-    """Signs certificates of the profiles that it was made for, its OCSP responder's, and CRLs."""
+    """Signs certificates of the kinds that it was made for, its OCSP responder's, and CRLs."""
 
     def __init__(
         self,
         name: x509.Name,
         key: PrivateKey,
-        profiles: Iterable[Profile],
+        kinds: Iterable[CertificateKind],
         links: IssuerLinks | None = None,
         validity: tuple[datetime, datetime] = _FOREVER,
+        constraints: NameConstraints | None = None,
     ) -> None:
-        """Prepare the profiles; a CA that signs its own certificate has no links and no end yet."""
+        """Begin to sign; a CA that signs its own certificate has no links and no end yet."""
         self.name: Final = name.rfc4514_string()
+        self._constraints = constraints
+        self._name, self._public_key, self._links = name, key.public_key(), links
         self._validity = validity
         self._sign = keys.signer(key)
-        self._templates = {
-            profile.kind: Template.prepare(
-                name, key.public_key(), shared_extensions(profile, links)
-            )
-            for profile in (*profiles, OCSP_RESPONDER)
-        }
+        self._kinds = {OCSP_RESPONDER.kind, *kinds}
+        self._templates: dict[tuple[object, ...], Template] = {}
         self.crl: Final = CrlTemplate.prepare(
             name, key.public_key(), links.key_identifier if links else b""
         )
@@ -78,7 +81,7 @@ class Authority:
         certificate: x509.Certificate,
         slug: str,
         key: PrivateKey,
-        profiles: Iterable[Profile],
+        kinds: Iterable[CertificateKind],
         public_url: str,
     ) -> "Authority":
         """Return the CA of a certificate and its key. Raises ValueError where they do not match."""
@@ -87,9 +90,10 @@ class Authority:
         return cls(
             certificate.subject,
             key,
-            profiles,
+            kinds,
             IssuerLinks.of(certificate, slug, public_url),
             (certificate.not_valid_before_utc, certificate.not_valid_after_utc),
+            name_constraints.of(certificate),
         )
 
     def sign(
@@ -101,11 +105,16 @@ class Authority:
         serial: int,
         now: datetime,
     ) -> Certificate:
-        """Sign a certificate. Raises `CA_CANNOT_SIGN`."""
+        """Sign a certificate.
+
+        Raises `CA_CANNOT_SIGN`, and `AGAINST_POLICY` for names that the CA is not to speak for.
+        """
         not_before, not_after = profile.validity_at(now, *self._validity)
         if not_after <= now:
             raise CertwireError(ErrorCode.CA_CANNOT_SIGN, "the CA's certificate has expired")
-        template = self._templates[profile.kind]
+        if self._constraints is not None:
+            names_permitted([self._constraints], identity.names, identity.subject)
+        template = self._templates.get(profile.variant) or self._prepared(profile)
         to_be_signed = template.to_be_signed(
             serial,
             not_before,
@@ -116,6 +125,14 @@ class Authority:
         )
         der = template.certificate(to_be_signed, self.signature(to_be_signed))
         return Certificate(der, serial_hex(serial), fingerprint(der), not_before, not_after)
+
+    def _prepared(self, profile: Profile) -> Template:
+        if profile.kind not in self._kinds:
+            raise ValueError(f"{self.name} does not sign certificates of kind {profile.kind}")
+        extensions = shared_extensions(profile, self._links)
+        template = Template.prepare(self._name, self._public_key, extensions)
+        self._templates[profile.variant] = template
+        return template
 
     def signature(self, to_be_signed: bytes) -> bytes:
         """Return the key's signature. Raises `CA_CANNOT_SIGN`."""

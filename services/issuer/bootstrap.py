@@ -104,7 +104,7 @@ class _Creation:
         """Make the root: self-signed, its key in a file."""
         key = ensure_root_key(self.settings)
         ca_id, name, identity = await self._name("Root CA")
-        authority = Authority(identity.subject, key, [ROOT_CA])
+        authority = Authority(identity.subject, key, [ROOT_CA.kind])
         order = Order(ROOT_CA, identity, None, OPERATOR, _call(), for_ca_id=ca_id)
         issuance = issue(ca_id, authority, order, public_key_der(key.public_key()))
         ca = _ca(ca_id, name, PLATFORM_ROOT, order, issuance.certificate)
@@ -132,7 +132,7 @@ class _Creation:
         certificate = x509.load_der_x509_certificate(root.certificate)
         key, public_url = open_root_key(self.settings), self.settings.public_url
         try:
-            return Authority.open(certificate, root.slug, key, [ISSUING_CA], public_url)
+            return Authority.open(certificate, root.slug, key, [ISSUING_CA.kind], public_url)
         except ValueError as error:
             raise RootKeyError(str(error)) from None
 

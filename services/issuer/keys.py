@@ -148,6 +148,11 @@ def from_der(data: bytes) -> PrivateKey:
     return _supported(load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True))
 
 
+def to_pem(key: PrivateKey) -> str:
+    """Return the key in the clear (PKCS #8), for whom it is made."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def to_encrypted_pem(key: PrivateKey, passphrase: str) -> bytes:
     """Return the key encrypted under a passphrase (PKCS #8, PBES2)."""
     encryption = BestAvailableEncryption(passphrase.encode())

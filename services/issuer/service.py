@@ -1,12 +1,14 @@
 """What the issuer's handlers act on."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
 from services.issuer.key_pool import Keys
 from services.issuer.settings import IssuerSettings
+from services.issuer.store.cas import Visit, Visited
 from services.issuer.store.signed import Issuance
 from shared.clock import utc_now
 from shared.group_commit import GroupCommit
@@ -23,7 +25,8 @@ class Issuer:
     runtime: Runtime
     settings: IssuerSettings
     authorities: Authorities
-    issuance: GroupCommit[Issuance, bool]
+    issuance: GroupCommit[Issuance, datetime | None]
+    visits: GroupCommit[Visit, list[Visited]]
     crls: Crls
     responders: "Responders"
     keys: Keys

@@ -21,6 +21,7 @@ from contracts.messages import Call
 from contracts.principal import Principal
 from contracts.subjects import Service
 from services.issuer.authority import Authority, Certificate, new_serial
+from services.issuer.domain import distinguished_names
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.identities import Identity, printed
 from services.issuer.domain.profiles import Profile
@@ -83,7 +84,7 @@ def issue(ca_id: int, authority: Authority, order: Order, public_key_der: bytes)
     certificate = authority.sign(
         profile, identity, public_key_der, serial=new_serial(), now=utc_now()
     )
-    subject = identity.subject.rfc4514_string()
+    subject = distinguished_names.printed(identity.subject)
     return Issuance(
         claim_id=order.claim_id,
         ca_id=ca_id,
@@ -106,9 +107,9 @@ def issue(ca_id: int, authority: Authority, order: Order, public_key_der: bytes)
 
 async def record(issuer: Issuer, issuance: Issuance) -> bool:
     """Commit a certificate; return False where its claim was taken before."""
-    recorded = await issuer.issuance.submit(issuance)
+    created_at = await issuer.issuance.submit(issuance)
     issuer.runtime.backlog.nudge()
-    return recorded
+    return created_at is not None
 
 
 def reply(certificate: Certificate) -> SignedCertificate:

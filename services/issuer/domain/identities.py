@@ -24,7 +24,7 @@ DNS_NAME: Final = re.compile(
 )
 """RFC 1034 section 3.5, with a wildcard as the first label."""
 
-Name: TypeAlias = x509.DNSName | x509.IPAddress | x509.UniformResourceIdentifier
+Name: TypeAlias = x509.DNSName | x509.IPAddress | x509.RFC822Name | x509.UniformResourceIdentifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ def printed(name: Name) -> str:
         return f"DNS:{name.value}"
     if isinstance(name, x509.IPAddress):
         return f"IP:{name.value}"
+    if isinstance(name, x509.RFC822Name):
+        return f"email:{name.value}"
     return f"URI:{name.value}"
 
 

@@ -64,7 +64,7 @@ async def lock(connection: Connection, fingerprints: Iterable[str]) -> list[Reco
 
 
 async def revoke(
-    connection: Connection, revocations: Sequence[tuple[str, datetime, str, str]]
+    connection: Connection, revocations: Sequence[tuple[str, datetime, str, str | None]]
 ) -> None:
     """Revoke certificates: (fingerprint, time, reason, detail); those that are stay as they are.
 

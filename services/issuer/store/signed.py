@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -71,7 +72,7 @@ WITH item AS (
     INSERT INTO outbox (entry, event_headers, event_subject, event)
     SELECT entry, event_headers, event_subject, event FROM item JOIN free USING (fingerprint)
 )
-SELECT fingerprint FROM free
+SELECT fingerprint, now() AS created_at FROM free
 """
 _SIGNED_BEFORE: Final = """
 SELECT claim.state, certificate.certificate, serial_hex, certificate.fingerprint, not_before,
@@ -81,8 +82,8 @@ WHERE claim.id = $1
 """
 
 
-async def issue(connection: Connection, items: Sequence[Issuance]) -> list[bool]:
-    """Record certificates whose claims are free, in one statement; return whose were.
+async def issue(connection: Connection, items: Sequence[Issuance]) -> list[datetime | None]:
+    """Record certificates whose claims are free, in one statement; return when, None for others.
 
     A claim that is just being taken or voided is waited for.
     """
@@ -110,8 +111,8 @@ async def issue(connection: Connection, items: Sequence[Issuance]) -> list[bool]
         [item.created_by_user_id for item in items],
         *outbox.columns([item.outbox for item in items]),
     )
-    recorded = {row["fingerprint"] for row in rows}
-    return [certificate.fingerprint in recorded for certificate in certificates]
+    recorded = {row["fingerprint"]: row["created_at"] for row in rows}
+    return [recorded.get(certificate.fingerprint) for certificate in certificates]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from services.issuer.domain.profiles import (
     GATEWAY,
     INSTANCE,
     ISSUING_CA,
-    PLATFORM_LEAVES,
+    PLATFORM_KINDS,
     ROOT_CA,
     Profile,
 )
@@ -70,12 +70,14 @@ class Hierarchy:
     def __init__(self, algorithm: KeyAlgorithm, public_url: str = PUBLIC_URL) -> None:
         root_key, issuing_key = key_of(algorithm, "root"), key_of(algorithm, "issuing")
         name = identities.platform_ca("Example Root CA", "example-root-ca-1", "Example")
-        self.root = sign(Authority(name.subject, root_key, [ROOT_CA]), ROOT_CA, name, root_key)
-        root = Authority.open(loaded(self.root), name.owner_id, root_key, [ISSUING_CA], public_url)
+        self.root = sign(Authority(name.subject, root_key, [ROOT_CA.kind]), ROOT_CA, name, root_key)
+        root = Authority.open(
+            loaded(self.root), name.owner_id, root_key, [ISSUING_CA.kind], public_url
+        )
         name = identities.platform_ca("Example Issuing CA", "example-issuing-ca-2", "Example")
         self.issuing = sign(root, ISSUING_CA, name, issuing_key)
         self.authority = Authority.open(
-            loaded(self.issuing), name.owner_id, issuing_key, PLATFORM_LEAVES, public_url
+            loaded(self.issuing), name.owner_id, issuing_key, PLATFORM_KINDS, public_url
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from contracts.errors import CertwireError, ErrorCode
 from services.issuer.authority import Authority, new_serial
-from services.issuer.domain.profiles import ADMIN, INSTANCE, PLATFORM_LEAVES
+from services.issuer.domain.profiles import ADMIN, INSTANCE, PLATFORM_KINDS
 from services.issuer.keys import KeyAlgorithm
 from shared.x509 import public_key_der
 from tests.unit.services.issuer.builders import (
@@ -39,7 +39,7 @@ def test_refuses_the_key_of_another_certificate() -> None:
     chain = Hierarchy(KeyAlgorithm.P256)
     with pytest.raises(ValueError, match="not the one of its certificate"):
         Authority.open(
-            loaded(chain.issuing), "slug", key_of(KeyAlgorithm.P384), PLATFORM_LEAVES, PUBLIC_URL
+            loaded(chain.issuing), "slug", key_of(KeyAlgorithm.P384), PLATFORM_KINDS, PUBLIC_URL
         )
 
 
