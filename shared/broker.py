@@ -29,7 +29,6 @@ from pydantic import ValidationError
 
 from contracts.errors import CertwireError, ErrorCode, ErrorReply
 from contracts.messages import Call, Command, Message
-from contracts.status import GetStatus
 from shared import telemetry
 from shared.idempotency import AnsweredBefore
 from shared.identifiers import uuid7
@@ -237,9 +236,9 @@ class Bus:
         except (nats.errors.Error, OSError) as problem:
             LOG.warning("a reply was lost", extra={"problem": repr(problem)})
 
-    async def serve_status(self, subject: str, report: Handler) -> None:
-        """Answer how the service is, from before it is ready."""
-        binding = _Binding(self._service, GetStatus, subject, report, None, lambda: True)
+    async def serve_own(self, command: type[Command[Any]], subject: str, handler: Handler) -> None:
+        """Answer one of the commands that every service has, on its own subject, in any state."""
+        binding = _Binding(self._service, command, subject, handler, None, lambda: True)
         await self._subscribe(subject, binding)
         await flushed(self._broker.connection)
 

@@ -166,6 +166,14 @@ async def clock(connection: Connection) -> datetime:
     return moment
 
 
+async def plan_for_arguments(connection: Connection) -> None:
+    """Have the transaction's statements planned for the arguments that they come with.
+
+    For searches whose conditions are optional: a plan for any arguments fits none of them well.
+    """
+    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
 def _discard(connection: Connection) -> None:
     """Close the connection, whatever state it is in: nobody gets it after us."""
     with suppress(asyncpg.InterfaceError):  # it is gone already

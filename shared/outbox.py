@@ -21,6 +21,14 @@ INSERT INTO outbox (entry, event_headers, event_subject, event)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
 """
 
+# The relay gives rows their sequence and moves its own in one statement.
+_HEAD: Final = """
+SELECT sequence, (
+    SELECT max(position) FROM outbox WHERE outbox.sequence IS NULL AND position <= $1
+) AS waiting
+FROM relay
+"""
+
 _UNQUOTED: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """Beside letters and digits: the NATS binding of CloudEvents, section 3.1.3.2."""
 
@@ -98,6 +106,13 @@ def columns(
 async def append(connection: Connection, rows: Sequence[OutboxRow]) -> None:
     """Insert the rows in the transaction of the change that they tell of."""
     await connection.execute(_INSERT, *columns(rows))
+
+
+async def head(connection: Connection, position: int) -> tuple[int, int | None]:
+    """Return the last sequence given, and the last row up to `position` that has none yet."""
+    row = await connection.fetchrow(_HEAD, position)
+    assert row is not None  # noqa: S101 - the migration put it there
+    return row["sequence"], row["waiting"]
 
 
 class Backlog:

@@ -30,6 +30,7 @@ from starlette.routing import Route
 from contracts.audit import Actor, AuditObject, Outcome
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Call, Command, Message
+from contracts.outbox import GetOutboxHead, OutboxHead, outbox_subject
 from contracts.principal import ANONYMOUS, Credential, Principal, system
 from contracts.status import GetStatus, StatusReport, status_subject
 from contracts.subjects import Service
@@ -50,6 +51,8 @@ LOG: Final = logging.getLogger(__name__)
 
 CLOCK_TOLERANCE_SECONDS: Final = 5.0
 """More than this between our clock and the database's, and the service is not ready."""
+SEQUENCED_SECONDS: Final = 0.01
+"""How often it is looked whether the relay has given rows their place: it takes a few ms."""
 COUNT_SECONDS: Final = 5.0
 """How often refusals over a caller's budget are looked through."""
 NOT_REFUSALS: Final = frozenset(
@@ -181,6 +184,19 @@ class Runtime:
                 await connection.execute(inbox.PRUNE, inbox.KEPT_DAYS)
             await asyncio.sleep(600)
 
+    async def outbox_head(self, command: GetOutboxHead) -> OutboxHead:
+        """Say up to which sequence everything goes that is committed by now."""
+        last = 2**63 - 1
+        while command.call.deadline > time.time():
+            async with self.database.connection() as connection:
+                sequence, waiting = await outbox.head(connection, last)
+            if waiting is None:
+                return OutboxHead(sequence=sequence)
+            last = waiting
+            self.backlog.nudge()
+            await asyncio.sleep(SEQUENCED_SECONDS)
+        raise CertwireError(ErrorCode.OUTCOME_UNKNOWN)
+
     async def problems(self) -> list[str]:
         """Return what is missing for the service to work."""
         missing: list[str] = []
@@ -241,7 +257,7 @@ class Application:
         runtime = self.runtime
         await connect(runtime.bus_broker)
         streams = await connect(runtime.streams_broker)
-        await runtime.bus.serve_status(status_subject(runtime.service), self.status)
+        await runtime.bus.serve_own(GetStatus, status_subject(runtime.service), self.status)
         await self._until_ready()
         relay = Relay(runtime.service, runtime.database, streams, runtime.backlog)
         for work in (
@@ -253,6 +269,8 @@ class Application:
         ):
             self._tasks.append(asyncio.create_task(_forever(work)))
         await runtime.streams_broker.start()
+        head = outbox_subject(runtime.service)
+        await runtime.bus.serve_own(GetOutboxHead, head, runtime.outbox_head)
         await runtime.bus.serve(
             self.handlers,
             direct=self.direct,

@@ -3,13 +3,19 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+import asyncpg
 from pydantic import JsonValue
 
+from contracts.audit import AuditRecord
+from contracts.audit_log import KeptRecord, ListAuditRecords
 from services.audit.domain.verification import Arrival, Genuine, Head, Violation
 from shared.database import Connection
 
 INDEXED_CHARACTERS: Final = 200
 """An entry of a B-tree has to stay below 2,704 bytes, whatever a client named an object."""
+
+LISTED_CHARACTERS: Final = 4000
+"""Of a longer record, lists leave the detail out: a thousand of them fit into one reply."""
 
 LOCK_CLASS: Final = 0x617564  # "aud"
 
@@ -27,10 +33,30 @@ JOIN unnest($1::text[], $2::bigint[]) AS wanted (service, sequence)
 """
 _KEEP: Final = """
 INSERT INTO record (position, service, sequence, hash, record, time, action, actor_kind, actor_id,
-    object_type, object_id, organization_id, outcome, request_id)
+    object_type, object_id, organization_id, actor_organization_id, outcome, request_id)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[],
     $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[],
-    $13::text[], $14::text[])
+    $13::bigint[], $14::text[], $15::text[])
+"""
+# Conditions that are not made are NULL, and gone once the statement is planned for its arguments;
+# so are the parts that a reader has no use for. What is left is merged in the indexes' order.
+LOG: Final = """
+SELECT position, organization_id, record FROM (
+    (SELECT * FROM record WHERE $1::bigint IS NULL ORDER BY time DESC, position DESC)
+    UNION ALL
+    (SELECT * FROM record WHERE organization_id = $1 ORDER BY time DESC, position DESC)
+    UNION ALL
+    (SELECT * FROM record
+        WHERE actor_organization_id = $1 AND organization_id IS DISTINCT FROM $1
+        ORDER BY time DESC, position DESC)
+) AS readable
+WHERE ($2::text IS NULL OR action = $2)
+    AND ($3::text IS NULL OR actor_kind = 'user' AND actor_id = $3)
+    AND ($4::text IS NULL OR object_type = $4)
+    AND ($5::text IS NULL OR object_id = $5)
+    AND ($6::timestamptz IS NULL OR time >= $6)
+    AND ($7::timestamptz IS NULL OR time <= $7)
+ORDER BY time DESC, position DESC OFFSET $8 LIMIT $9
 """
 _ADD_EARLY: Final = """
 INSERT INTO early (service, sequence, subject, payload)
@@ -105,6 +131,7 @@ def _row(position: int, genuine: Genuine) -> tuple[object, ...]:
         _indexed(about.type),
         _indexed(about.id),
         organization_id,
+        actor.organization_id,
         str(record.outcome),
         _indexed(record.request_id),
     )
@@ -113,6 +140,51 @@ def _row(position: int, genuine: Genuine) -> tuple[object, ...]:
 def _indexed(text: str) -> str:
     """Return what of a text a column can have: no NUL, and not too much."""
     return text[:INDEXED_CHARACTERS].replace("\x00", "\ufffd")
+
+
+async def log(
+    connection: Connection, asked: ListAuditRecords, organization_id: int | None
+) -> tuple[KeptRecord, ...]:
+    """Return the records asked for; those of one organisation alone where one is given."""
+    rows = await connection.fetch(LOG, *log_arguments(asked, organization_id))
+    return tuple(map(_kept, rows))
+
+
+def log_arguments(asked: ListAuditRecords, organization_id: int | None) -> tuple[object, ...]:
+    """Return the arguments of `LOG`."""
+    return (
+        organization_id,
+        _optional(asked.action),
+        _optional(asked.user_id),
+        _optional(asked.object_type),
+        _optional(asked.object_id),
+        asked.since,
+        asked.until,
+        asked.skip,
+        asked.limit,
+    )
+
+
+def _optional(value: object | None) -> str | None:
+    return None if value is None else _indexed(str(value))
+
+
+def _kept(row: asyncpg.Record) -> KeptRecord:
+    record = AuditRecord.model_validate_json(row["record"])
+    about = record.object.model_copy(
+        update={"id": _indexed(record.object.id), "name": _indexed(record.object.name)}
+    )
+    return KeptRecord(
+        position=row["position"],
+        time=record.time,
+        action=record.action,
+        actor=record.actor,
+        object=about,
+        organization_id=row["organization_id"],
+        outcome=record.outcome,
+        request_id=record.request_id,
+        detail=record.detail if len(row["record"]) <= LISTED_CHARACTERS else None,
+    )
 
 
 async def add_early(connection: Connection, records: Sequence[Genuine]) -> None:

@@ -98,7 +98,7 @@ class Gateway:
 
     async def _work(self) -> None:
         await connect(self._broker)
-        await self.bus.serve_status(status_subject(Service.GATEWAY), self.status)
+        await self.bus.serve_own(GetStatus, status_subject(Service.GATEWAY), self.status)
         await self.tls.run()
 
 

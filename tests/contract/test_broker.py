@@ -491,7 +491,7 @@ async def test_status_is_answered_before_any_command_is_served(stage: Stage) -> 
         return StatusReport(service="instance", version="1", ready=False, missing=("postgres",))
 
     async with stage.bus("instance") as bus:
-        await bus.serve_status(status_subject(Service.INSTANCE), report)
+        await bus.serve_own(GetStatus, status_subject(Service.INSTANCE), report)
         status = await stage.caller.request(
             GetStatus(call=call()), status_subject(Service.INSTANCE)
         )

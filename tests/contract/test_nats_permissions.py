@@ -35,6 +35,7 @@ COMMANDS: dict[str, frozenset[str]] = {
     for value in vars(importlib.import_module(module.name)).values()
     if isinstance(value, type) and issubclass(value, Command) and hasattr(value, "SUBJECT")
 } | {f"certwire.{service}.status.get": frozenset({"cli", "gateway"}) for service in Service}
+COMMANDS |= {f"certwire.{service}.outbox.head": frozenset({"audit"}) for service in WITH_OUTBOX}
 
 NOUNS = {
     "issuer": {"certificate", "ca", "crl"},

@@ -17,6 +17,9 @@ from shared.identifiers import uuid7
 from shared.settings import Settings
 from tests.support.servers import Place
 
+ZOE = Actor(kind="user", id="7", name="Zoë", organization_id=3)
+SOMETHING = AuditObject(type="certificate", id="ab12", name="CN=x")
+
 
 @dataclass
 class Chain:
@@ -26,6 +29,8 @@ class Chain:
     sequence: int = 0
     hash: str = GENESIS_HASH
     made: list[dict[str, JsonValue]] = field(default_factory=list)
+    actor: Actor = ZOE
+    about: AuditObject = SOMETHING
 
     def next(self, action: str = "cert_create", **detail: JsonValue) -> dict[str, JsonValue]:
         now = utc_now()
@@ -33,9 +38,9 @@ class Chain:
             id=str(uuid7()),
             service=self.service,
             time=now,
-            actor=Actor(kind="user", id="7", name="Zoë", organization_id=3),
+            actor=self.actor,
             action=action,
-            object=AuditObject(type="certificate", id="ab12", name="CN=x"),
+            object=self.about,
             outcome=Outcome.SUCCESS,
             detail=detail,
             request_id="request-1",

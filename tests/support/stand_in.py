@@ -129,7 +129,7 @@ async def _serving(home: NatsHome, stand_in: StandIn, service: Service) -> Async
         missing = stand_in.missing.get(service, ())
         return StatusReport(service=service, version="0", ready=not missing, missing=missing)
 
-    await bus.serve_status(status_subject(service), status)
+    await bus.serve_own(GetStatus, status_subject(service), status)
     commands = dict.fromkeys(commands_of(service), stand_in.answer)
     await bus.serve(commands, direct=frozenset(commands))
     try:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import contracts
 from contracts.messages import Command
+from contracts.outbox import WITH_OUTBOX, GetOutboxHead, outbox_subject
 from contracts.status import GetStatus, status_subject
 from contracts.subjects import (
     AUDIT_CHECKPOINT,
@@ -100,7 +101,8 @@ def commands() -> dict[str, frozenset[str]]:
     for module in pkgutil.iter_modules(contracts.__path__, "contracts."):
         importlib.import_module(module.name)
     found: dict[str, frozenset[str]] = {
-        status_subject(service): GetStatus.CALLERS for service in Service
+        **{status_subject(service): GetStatus.CALLERS for service in Service},
+        **{outbox_subject(service): GetOutboxHead.CALLERS for service in WITH_OUTBOX},
     }
     for command in _subclasses(Command):
         subject: str | None = getattr(command, "SUBJECT", None)

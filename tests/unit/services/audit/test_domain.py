@@ -7,7 +7,10 @@ import pytest
 from pydantic import JsonValue
 
 from contracts.audit import record_hash
+from contracts.errors import CertwireError, ErrorCode
+from contracts.principal import Principal, PrincipalKind, Role
 from contracts.subjects import Service
+from services.audit.domain.permissions import readable_organization
 from services.audit.domain.verification import (
     Arrival,
     Genuine,
@@ -216,3 +219,44 @@ class TestPlace:
         assert examine(arrival(record)) == Violation(
             arrival(record), Reason.WRONG_HASH, "issuer", 1
         )
+
+
+@pytest.mark.parametrize(
+    ("principal", "organization_id"),
+    [
+        (Principal(kind=PrincipalKind.USER, id="1", name="r", role=Role.SUPERUSER), None),
+        (
+            Principal(
+                kind=PrincipalKind.USER,
+                id="1",
+                name="r",
+                role=Role.SUPERUSER,
+                organization_id=3,
+            ),
+            None,
+        ),
+        (
+            Principal(
+                kind=PrincipalKind.USER, id="7", name="a", role=Role.ADMIN, organization_id=3
+            ),
+            3,
+        ),
+    ],
+)
+def test_a_superuser_reads_all_and_an_administrator_the_own_organization(
+    principal: Principal, organization_id: int | None
+) -> None:
+    assert readable_organization(principal) == organization_id
+
+
+@pytest.mark.parametrize("kind", list(PrincipalKind))
+@pytest.mark.parametrize("role", [None, *Role])
+def test_nobody_else_reads_the_log(kind: PrincipalKind, role: Role | None) -> None:
+    may = kind is PrincipalKind.USER and role in {Role.SUPERUSER, Role.ADMIN}
+    who = Principal(kind=kind, id="1", name="x", role=role, organization_id=3)
+    if may:
+        readable_organization(who)
+        return
+    with pytest.raises(CertwireError) as refused:
+        readable_organization(who)
+    assert refused.value.code is ErrorCode.FORBIDDEN
