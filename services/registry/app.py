@@ -27,6 +27,24 @@ from contracts.agents import (
 from contracts.messages import Command, Message
 from contracts.registry import CompleteOnboarding, LogIn, ResetAdmin, ResolveCredentials
 from contracts.subjects import Service
+from contracts.users import (
+    AddMember,
+    CreateOrganization,
+    CreateUser,
+    DeleteOrganization,
+    DeleteUser,
+    EndAllSessions,
+    EndSession,
+    GetOrganization,
+    GetUser,
+    ListMembers,
+    ListOrganizations,
+    ListUsers,
+    RefreshSession,
+    RemoveMember,
+    UpdateOrganization,
+    UpdateUser,
+)
 from services.registry import sweeper
 from services.registry.handlers import (
     administrator,
@@ -34,8 +52,10 @@ from services.registry.handlers import (
     credentials,
     enrollment,
     onboarding,
+    organizations,
     renewal,
     sessions,
+    users,
 )
 from services.registry.service import Registry, Request
 from services.registry.settings import RegistrySettings
@@ -48,6 +68,22 @@ WARNING_DAYS: Final = 60
 HANDLERS: Final[Mapping[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]]] = {
     ResolveCredentials: credentials.resolve_credentials,
     LogIn: sessions.log_in,
+    RefreshSession: sessions.refresh_session,
+    EndSession: sessions.end_session,
+    EndAllSessions: sessions.end_all_sessions,
+    CreateUser: users.create_user,
+    ListUsers: users.list_users,
+    GetUser: users.get_user,
+    UpdateUser: users.update_user,
+    DeleteUser: users.delete_user,
+    CreateOrganization: organizations.create_organization,
+    ListOrganizations: organizations.list_organizations,
+    GetOrganization: organizations.get_organization,
+    UpdateOrganization: organizations.update_organization,
+    DeleteOrganization: organizations.delete_organization,
+    ListMembers: organizations.list_members,
+    AddMember: organizations.add_member,
+    RemoveMember: organizations.remove_member,
     GetOnboarding: onboarding.get_onboarding,
     CompleteOnboarding: onboarding.complete_onboarding,
     ResetAdmin: administrator.reset_admin,

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from contracts.audit import AuditObject
+from contracts.events import UserCreated
 from contracts.issuer import SignedBundle
 from contracts.principal import Role
 from contracts.subjects import Service
 from services.registry import admin
 from services.registry.domain.permissions import OPERATOR
+from services.registry.handlers.users import audit_object, event, existing
 from services.registry.service import Registry
 from services.registry.store import platform, users
 from shared import outbox
+from shared.database import Connection
 
 SUPERUSER: Final = "superuser"
 SUPERUSER_EMAIL: Final = "superuser@localhost"
@@ -56,10 +58,9 @@ async def create_admin_and_superuser(
         if await platform.lock(connection):  # somebody else was quicker
             return False
         await admin.record(registry, connection, claimed.claim_id, made, OPERATOR, call.request_id)
-        user_id = await users.insert(
-            connection, SUPERUSER, SUPERUSER_EMAIL, password_hash, Role.SUPERUSER
-        )
-        user = AuditObject(type="user", id=str(user_id), name=SUPERUSER)
+        username, email = await _free_names(connection)
+        user_id = await users.insert(connection, username, email, password_hash, Role.SUPERUSER)
+        user = await existing(connection, user_id)
         certificate = made.certificate
         await outbox.append(
             connection,
@@ -77,11 +78,21 @@ async def create_admin_and_superuser(
                     call.request_id,
                     OPERATOR,
                     "user_create",
-                    user,
+                    audit_object(user),
                     detail={"role": Role.SUPERUSER},
+                    event=event(UserCreated, user),
                 ),
             ],
         )
         await platform.mark_initialised(connection)
-        hand_out(FirstSecrets(made, SUPERUSER, password))
+        hand_out(FirstSecrets(made, username, password))
     return True
+
+
+async def _free_names(connection: Connection) -> tuple[str, str]:
+    """Return username and address: another one's where a first user came before us."""
+    taken = await users.taken(connection, SUPERUSER, SUPERUSER_EMAIL, None)
+    if not (taken.username or taken.email):
+        return SUPERUSER, SUPERUSER_EMAIL
+    name = f"{SUPERUSER}-{secrets.token_hex(4)}"
+    return name, f"{name}@localhost"

@@ -92,6 +92,20 @@ async def acting(
         yield work, await admit(registry, work.connection, command)
 
 
+@asynccontextmanager
+async def acting_alone(
+    registry: Registry, command: Command[Any]
+) -> AsyncIterator[tuple[UnitOfWork, Principal]]:
+    """Open the transaction of a change of users or organisations: of these there is one at a time.
+
+    Whoever asks is judged before they wait, so that nobody is held up by strangers, and after it:
+    what they waited for may have changed them.
+    """
+    async with acting(registry, command) as (work, _):
+        await platform.lock(work.connection)
+        yield work, await admit(registry, work.connection, command)
+
+
 async def admit_reader(registry: Registry, command: Command[Any]) -> Principal:
     """Return who sends a command that needs nothing else of the database."""
     async with registry.runtime.database.connection() as connection:

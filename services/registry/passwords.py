@@ -1,6 +1,7 @@
 """Passwords: argon2id (RFC 9106), away from the event loop, a few at a time."""
 
 import asyncio
+import math
 import secrets
 import time
 from typing import Final
@@ -22,9 +23,13 @@ class Passwords:
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._nobodys: str | None = None
 
-    async def hash(self, password: str) -> str:
-        """Return the hash to store, its parameters and salt included."""
+    async def hash(self, password: str, deadline: float = math.inf) -> str:
+        """Return the hash to store, its parameters and salt included.
+
+        Raises `OVERLOADED` where its turn comes after the deadline (Unix seconds).
+        """
         async with self._room:
+            _require_time(deadline)
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def load(self) -> None:
@@ -39,8 +44,7 @@ class Passwords:
         if self._nobodys is None:
             await self.load()
         async with self._room:
-            if time.time() > deadline:
-                raise CertwireError(ErrorCode.OVERLOADED, retry_after_seconds=5)
+            _require_time(deadline)
             right = await asyncio.to_thread(self._matches, stored or self._nobodys or "", password)
         return right and stored is not None
 
@@ -49,3 +53,8 @@ class Passwords:
             return self._hasher.verify(stored, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+def _require_time(deadline: float) -> None:
+    if time.time() > deadline:
+        raise CertwireError(ErrorCode.OVERLOADED, retry_after_seconds=5)

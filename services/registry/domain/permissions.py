@@ -28,6 +28,8 @@ from contracts.messages import Command
 from contracts.principal import Principal, PrincipalKind
 from contracts.registry import CompleteOnboarding, LogIn, ResetAdmin
 from contracts.subjects import CLI
+from contracts.users import RefreshSession
+from services.registry.domain.users import MAY
 
 OPERATOR: Final = Principal(kind=PrincipalKind.OPERATOR, id=CLI, name="operator")
 """Whoever works on the server: NATS lets only the user `cli` send what is the operator's."""
@@ -37,9 +39,11 @@ OPERATOR_ONLY: Final = frozenset({PrincipalKind.OPERATOR})
 ADMIN_ONLY: Final = frozenset({PrincipalKind.ADMIN})
 AGENT_ONLY: Final = frozenset({PrincipalKind.AGENT})
 ANY_CERTIFICATE: Final = ADMIN_ONLY | AGENT_ONLY
+USER_ONLY: Final = frozenset({PrincipalKind.USER})
 
 ALLOWED: Final[Mapping[type[Command[Any]], frozenset[PrincipalKind]]] = {
     LogIn: ANYBODY,
+    RefreshSession: ANYBODY,  # who has the token
     EnrollAgent: ANYBODY,
     ResetAdmin: OPERATOR_ONLY,
     CompleteOnboarding: OPERATOR_ONLY,
@@ -60,6 +64,7 @@ ALLOWED: Final[Mapping[type[Command[Any]], frozenset[PrincipalKind]]] = {
     GetOwnAgent: AGENT_ONLY,
     AuthorizeAgent: AGENT_ONLY,
     RenewAgent: AGENT_ONLY,
+    **dict.fromkeys(MAY, USER_ONLY),  # and then by their standing
 }
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from contracts.principal import Principal, PrincipalKind, Role
@@ -14,6 +15,14 @@ TOKEN_BYTES: Final = 32
 WINDOW_SECONDS: Final = 60
 IPV6_NETWORK_BITS: Final = 64
 """What one customer has at the least (RFC 6177), and so what counts as one address."""
+
+
+class RefreshState(StrEnum):
+    """Why a refresh token is not taken."""
+
+    SPENT = "spent"
+    ENDED = "ended"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ FROM platform
 
 
 async def lock(connection: Connection) -> bool:
-    """Let one transaction at a time change the administrator; return whether there is one."""
+    """Let one transaction at a time change who is who; return whether there is an administrator."""
     return bool(await connection.fetchval(_LOCK))
 
 

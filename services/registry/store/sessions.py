@@ -13,6 +13,7 @@ from services.registry.domain.sessions import (
     REFRESH_HOURS,
     WINDOW_SECONDS,
     Flags,
+    RefreshState,
     user_principal,
 )
 from shared.database import Connection
@@ -58,6 +59,47 @@ WITH owner AS (
     RETURNING access_expires_at
 )
 SELECT owner.*, access_expires_at FROM owner, added
+"""
+# A user's sessions are changed by whoever has the user's row: nobody waits for a session's alone.
+_LOCK_USER: Final = "SELECT true FROM users WHERE id = $1 FOR NO KEY UPDATE"
+_LOCK_HOLDER: Final = """
+SELECT users.id, username, role, organization_id, can_create_ca, can_create_cert, can_revoke_cert,
+    can_export_private_key, can_delete_ca
+FROM session JOIN users ON users.id = user_id
+WHERE refresh_hash = $1
+FOR NO KEY UPDATE OF users
+"""
+_HOLDER: Final = "SELECT user_id FROM session WHERE refresh_hash = $1"
+_SPEND: Final = """
+WITH spent AS (
+    UPDATE session SET refreshed_at = now()
+    FROM users
+    WHERE refresh_hash = $1 AND refreshed_at IS NULL AND revoked_at IS NULL
+        AND refresh_expires_at > now() AND users.id = user_id AND is_active
+    RETURNING family, user_id
+)
+INSERT INTO session
+    (access_hash, refresh_hash, family, user_id, access_expires_at, refresh_expires_at)
+SELECT $2, $3, family, user_id, now() + make_interval(mins => $4),
+    now() + make_interval(hours => $5)
+FROM spent
+RETURNING access_expires_at
+"""
+_REFRESH_STATE: Final = """
+SELECT CASE WHEN refreshed_at IS NOT NULL THEN 'spent' WHEN revoked_at IS NOT NULL THEN 'ended'
+    ELSE 'expired' END
+FROM session WHERE refresh_hash = $1
+"""
+_END_FAMILIES: Final = """
+UPDATE session SET revoked_at = now()
+WHERE user_id = $1 AND revoked_at IS NULL AND refresh_expires_at > now()
+    AND family IN (SELECT family FROM session WHERE access_hash = $2 OR refresh_hash = $3)
+RETURNING true
+"""
+_END_ALL: Final = """
+UPDATE session SET revoked_at = now()
+WHERE user_id = $1 AND revoked_at IS NULL AND refresh_expires_at > now()
+RETURNING true
 """
 _PRUNE_SESSIONS: Final = "DELETE FROM session WHERE refresh_expires_at < now() - interval '1 day'"
 _PRUNE_WINDOWS: Final = """
@@ -114,6 +156,53 @@ async def insert(
         REFRESH_HOURS,
     )
     return (principal_of_user(row), row["access_expires_at"]) if row is not None else None
+
+
+async def lock_user(connection: Connection, user_id: int) -> None:
+    """Let nobody else make or end sessions of the user until the transaction ends."""
+    await connection.execute(_LOCK_USER, user_id)
+
+
+async def lock_holder(connection: Connection, refresh_hash: str) -> Principal | None:
+    """Return whose refresh token it is, the user locked; None for nobody's."""
+    row = await connection.fetchrow(_LOCK_HOLDER, refresh_hash)
+    return principal_of_user(row) if row is not None else None
+
+
+async def holder(connection: Connection, refresh_hash: str) -> int | None:
+    """Return the id of the user whose refresh token it is; None for nobody's."""
+    value: int | None = await connection.fetchval(_HOLDER, refresh_hash)
+    return value
+
+
+async def spend(
+    connection: Connection, refresh_hash: str, next_access_hash: str, next_refresh_hash: str
+) -> datetime | None:
+    """Exchange a refresh token for the next pair; return when the access token ends.
+
+    None where the token does not count any more, or its user does not.
+    """
+    value: datetime | None = await connection.fetchval(
+        _SPEND, refresh_hash, next_access_hash, next_refresh_hash, ACCESS_MINUTES, REFRESH_HOURS
+    )
+    return value
+
+
+async def refresh_state(connection: Connection, refresh_hash: str) -> RefreshState:
+    """Return why a refresh token that is known does not count."""
+    return RefreshState(await connection.fetchval(_REFRESH_STATE, refresh_hash))
+
+
+async def end_families(
+    connection: Connection, user_id: int, access_hash: str | None, refresh_hash: str | None
+) -> int:
+    """End the user's sessions that descend from the same logins; return how many there were."""
+    return len(await connection.fetch(_END_FAMILIES, user_id, access_hash, refresh_hash))
+
+
+async def end_all(connection: Connection, user_id: int) -> int:
+    """End all sessions of a user; return how many there were."""
+    return len(await connection.fetch(_END_ALL, user_id))
 
 
 def principal_of_user(row: asyncpg.Record) -> Principal:

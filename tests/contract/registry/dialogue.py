@@ -168,9 +168,10 @@ class Dialogue:
         )
 
     async def events(self) -> list[str]:
-        """Return the registry's events, in order."""
+        """Return the registry's events since it was initialised, in order."""
         subjects = await self.tables.values(
-            "SELECT event_subject FROM registry.outbox WHERE event IS NOT NULL ORDER BY position"
+            "SELECT event_subject FROM registry.outbox WHERE event IS NOT NULL"
+            " AND entry::json->'object'->>'name' <> 'superuser' ORDER BY position"
         )
         return [subject.removeprefix("certwire.events.") for subject in subjects]
 

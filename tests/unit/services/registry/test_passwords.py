@@ -48,6 +48,9 @@ async def test_a_turn_that_comes_too_late_is_not_taken() -> None:
     with pytest.raises(CertwireError) as refused:
         await Passwords(QUICK).verify(None, "wrong", time.time() - 1)
     assert refused.value.code is ErrorCode.OVERLOADED
+    with pytest.raises(CertwireError) as refused:
+        await Passwords(QUICK).hash("new", time.time() - 1)
+    assert refused.value.code is ErrorCode.OVERLOADED
 
 
 async def test_only_a_few_are_hashed_at_once() -> None:
