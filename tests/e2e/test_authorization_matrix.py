@@ -15,7 +15,7 @@ import pytest
 from services.gateway.app import DIALECTS, Api
 from services.gateway.public import public_api
 from services.gateway.routes import DialectRoute
-from tests.e2e.authorization.callers import WHO, Stage, connection_of
+from tests.e2e.authorization.callers import WHO, Stage, connection_of, forged_headers
 from tests.e2e.authorization.table import CALLERS, TLS, Row
 from tests.support.client import TRANSPORT_ERRORS, Client
 from tests.support.platform import Platform
@@ -107,6 +107,21 @@ def filled(value: Any, names: dict[str, str]) -> Any:  # noqa: ANN401 - any JSON
         for name, text in names.items():
             value = value.replace(f"{{{name}}}", text)
     return value
+
+
+async def test_an_address_is_not_what_a_header_says(platform: Platform, nobody: Client) -> None:
+    """Or the limit of logins would be none."""
+    certificate = (platform.bootstrap / "admin.crt").read_text()
+    form = {"username": "somebody", "password": "wrong"}
+    found = []
+    for number in range(6):
+        headers = {
+            name: text.replace("127.0.0.1", f"192.0.2.{number}")
+            for name, text in forged_headers(certificate).items()
+        }
+        response = await nobody.call("POST", "/api/v1/auth/token", data=form, headers=headers)
+        found.append(response.status_code)
+    assert found == [401] * 5 + [429]
 
 
 # --- The tables are whole -----------------------------------------------------------------------

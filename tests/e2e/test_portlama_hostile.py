@@ -240,6 +240,37 @@ async def test_a_csr_is_measured_before_its_token_is_looked_at(attackers: Attack
     await attackers.are_unharmed()
 
 
+# --- Idempotency-Key ----------------------------------------------------------------------------
+
+
+async def test_a_key_that_cannot_be_kept_is_refused(attackers: Attackers) -> None:
+    for endpoint in attackers.endpoints():
+        body = json.dumps(endpoint.body).encode()
+        for key in ("", "x" * 256, "a b", "a\tb"):
+            response = await attackers.send(endpoint, body, **{"Idempotency-Key": key})
+            assert issues(response) == [["Idempotency-Key"]]
+    await attackers.are_unharmed()
+
+
+async def test_a_kept_answer_is_for_nobody_who_could_not_ask_now(attackers: Attackers) -> None:
+    """Neither for another caller with the same key, nor for the same one once it is revoked."""
+    admin, itself, label = attackers.admin, attackers.itself, attackers.agent.label
+    key = {"Idempotency-Key": "one-for-all"}
+    path, change = f"{AGENTS}/{label}/capabilities", {"capabilities": [TUNNELS_READ]}
+    renewal = {"csr": csr_pem(attackers.agent.key)}
+    assert (await admin.call("PATCH", path, change, headers=key)).status_code == 200
+    response = await itself.call("PATCH", path, change, headers=key)
+    assert said(response) == (403, "Insufficient certificate scope")
+    first = await itself.call("POST", f"{AGENTS}/renew", renewal, headers=key)
+    again = await itself.call("POST", f"{AGENTS}/renew", renewal, headers=key)
+    assert (again.status_code, again.json()) == (200, first.json())
+    another = await itself.call("POST", f"{AGENTS}/renew", {"csr": csr_pem()}, headers=key)
+    assert said(another) == (409, "Idempotency-Key was used for another request")
+    assert (await admin.call("DELETE", f"{AGENTS}/{label}")).status_code == 200
+    response = await itself.call("POST", f"{AGENTS}/renew", renewal, headers=key)
+    assert said(response) == (403, "Certificate is not accepted")
+
+
 # --- Labels, sites, domains ---------------------------------------------------------------------
 
 NO_LABELS = (

@@ -113,6 +113,13 @@ async def of_a_namesake(stage: Stage) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
+async def the_gateway(stage: Stage) -> AsyncIterator[Client]:
+    """Present what the gateway shows itself: it is for servers only."""
+    async with stage.client((stage.platform.home / "gateway" / "server.pem").read_text()) as client:
+        yield client
+
+
+@asynccontextmanager
 async def unissued(stage: Stage) -> AsyncIterator[Client]:
     """Present what the CA's key has signed, but the issuer knows nothing of."""
     ca = await IssuingCa.of(stage.platform)
@@ -334,7 +341,7 @@ def expired_since(role: Role) -> Caller:
             client = await exits.enter_async_context(stage.client(leaf.pem))
             await _use(stage, client)
             ends = leaf.certificate.not_valid_after_utc.timestamp()
-            await asyncio.sleep(max(0, ends + 1 - time.time()))
+            await asyncio.sleep(max(0, ends + 0.1 - time.time()))
             yield client
 
     return call
@@ -432,6 +439,7 @@ WHO: dict[str, Caller] = {
     "forged headers of an agent": forger(agent=True),
     "self-signed": with_own_ca,
     "same-named CA": of_a_namesake,
+    "the gateway's own": the_gateway,
     "expired": expired,
     "unissued": unissued,
     "agent": an_agent(),

@@ -16,7 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "forged headers of the admin",
         "forged headers of an agent",
     ),
-    "strangers": ("self-signed", "same-named CA", "expired"),
+    "strangers": ("self-signed", "same-named CA", "the gateway's own", "expired"),
     "fallen": (  # were somebody; `since`: over a connection that was open, and used, before
         "unissued",  # signed by the CA's own key, but not by the issuer
         "expired since agent",
