@@ -46,6 +46,8 @@ from shared.database import Connection
 from shared.secrets import token_hash
 from shared.unit_of_work import UnitOfWork
 
+TOKEN_BYTES: Final = 32
+"""256 random bits (the rulings')."""
 _STATUS_EVENTS: Final[dict[InstanceStatus, type[InstanceEvent]]] = {
     InstanceStatus.RUNNING: InstanceStarted,
     InstanceStatus.STOPPED: InstanceStopped,
@@ -221,7 +223,7 @@ async def _known(connection: Connection, instance_id: UUID, *, lock: bool = Fals
 
 
 async def _new_token(connection: Connection, instance_id: UUID) -> BootstrapToken:
-    token = secrets.token_urlsafe(32)
+    token = secrets.token_hex(TOKEN_BYTES)  # never like an option of a command line
     expires = await store.replace_tokens(connection, instance_id, token_hash(token))
     return BootstrapToken(token=token, expires_at=expires)
 
