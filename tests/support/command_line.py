@@ -3,8 +3,10 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.support.servers import Place, PostgresServer
 
@@ -50,25 +52,31 @@ class CommandLine:
             NATS_URL=place.nats_url,
         )
 
-    async def start(self, *words: str) -> asyncio.subprocess.Process:
-        """Start a command."""
+    async def start(
+        self,
+        *words: str,
+        before: Sequence[str] = (),
+        output: IO[bytes] | int = asyncio.subprocess.PIPE,
+    ) -> asyncio.subprocess.Process:
+        """Start a command; `before` stands before it, such as `nice`."""
         return await asyncio.create_subprocess_exec(
+            *before,
             PROGRAM,
             *words,
             env=self.environment,
             cwd=self.environment["CERTWIRE_HOME"],
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=output,
+            stderr=output,
         )
 
-    async def run(self, *words: str, seconds: float = 60) -> Done:
+    async def run(self, *words: str, seconds: float = 60, before: Sequence[str] = ()) -> Done:
         """Run a command to its end."""
-        process = await self.start(*words)
+        process = await self.start(*words, before=before)
         try:
             async with asyncio.timeout(seconds):
                 out, err = await process.communicate()
-        except TimeoutError:
+        except BaseException:  # the time is over, or the test
             process.kill()
             await process.wait()
             raise
