@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Message
 from contracts.pki import (
