@@ -28,8 +28,14 @@ MOST_VALID_DAYS = 36_500
 MOST_KEY_BITS = 8192
 MOST_PATH_LENGTH = 16
 """Deeper than anybody's hierarchy; OpenSSL follows 100 certificates at the most."""
-MOST_SUBTREES = 100
+MOST_NAMES = 100
+"""Alternative names of a certificate: as many as Let's Encrypt allows."""
+CERTIFICATE_PAGE = 100
+"""Certificates in one reply; see `CA_PAGE`."""
+MOST_SUBTREES = 20
 """Of one type in a CA's name constraints: every verifier compares every name with each."""
+CA_PAGE = 50
+"""CAs in one reply: with all that may be said of each it stays below `max_payload`."""
 
 
 def _on_one_line(text: str) -> str:
@@ -254,12 +260,14 @@ class CreateCa(Command[CaWithKey]):
 
 
 class ListCas(Command[CaList]):
+    """Those that the actor may see, by id."""
+
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca", "list")
     REPLY: ClassVar[type[Message]] = CaList
 
     actor: Principal
     skip: int = Field(default=0, ge=0, lt=2**31)
-    limit: int = Field(default=100, ge=1, le=LARGEST_PAGE)
+    limit: int = Field(default=CA_PAGE, ge=1, le=CA_PAGE)
 
 
 class GetCa(CaCommand[CaView]):
@@ -289,7 +297,7 @@ class ListCaChildren(CaCommand[CaList]):
     REPLY: ClassVar[type[Message]] = CaList
 
     skip: int = Field(default=0, ge=0, lt=2**31)
-    limit: int = Field(default=100, ge=1, le=LARGEST_PAGE)
+    limit: int = Field(default=CA_PAGE, ge=1, le=CA_PAGE)
 
 
 class DeleteCa(CaCommand[Done]):
@@ -317,12 +325,21 @@ class RotateCa(CaCommand[CaView]):
 
 
 class ListGrants(CaCommand[GrantList]):
+    """By user."""
+
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca_grant", "list")
     REPLY: ClassVar[type[Message]] = GrantList
 
+    skip: int = Field(default=0, ge=0, lt=2**31)
+    limit: int = Field(default=100, ge=1, le=LARGEST_PAGE)
+
 
 class PutGrant(CaCommand[Grant]):
-    """Give a user exactly these capabilities on a CA; the gateway has seen that there is one."""
+    """Give a user exactly these capabilities on a CA.
+
+    `user_organization_id` is what the registry says of the user, None for nobody's id too. Raises
+    `NOT_FOUND` for who is not in the CA's organisation, `CONFLICT` for a CA of the platform.
+    """
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "ca_grant", "put")
     REPLY: ClassVar[type[Message]] = Grant
@@ -351,9 +368,9 @@ class SubjectNames(Message):
 
     common_name: str | None = Field(default=None, max_length=255)
     subject_dn: str | None = Field(default=None, max_length=2048)
-    san_dns_names: tuple[str, ...] | None = Field(default=None, max_length=1000)
-    san_ip_addresses: tuple[str, ...] | None = Field(default=None, max_length=1000)
-    san_email_addresses: tuple[str, ...] | None = Field(default=None, max_length=1000)
+    san_dns_names: tuple[str, ...] | None = Field(default=None, max_length=MOST_NAMES)
+    san_ip_addresses: tuple[str, ...] | None = Field(default=None, max_length=MOST_NAMES)
+    san_email_addresses: tuple[str, ...] | None = Field(default=None, max_length=MOST_NAMES)
 
 
 class CreateCertificate(Command[CertificateWithKey]):
@@ -422,7 +439,7 @@ class ListCertificates(Command[CertificateList]):
     actor: Principal
     ca_id: Id | None = None
     skip: int = Field(default=0, ge=0, lt=2**31)
-    limit: int = Field(default=100, ge=1, le=LARGEST_PAGE)
+    limit: int = Field(default=CERTIFICATE_PAGE, ge=1, le=CERTIFICATE_PAGE)
 
 
 class GetCertificate(CertificateCommand[CertificateView]):

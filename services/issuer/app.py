@@ -18,16 +18,33 @@ from contracts.issuer import (
     VoidRegistryClaims,
 )
 from contracts.messages import Command, Message
-from contracts.pki import AnswerOcsp, GetCaCertificate, GetCrl
+from contracts.pki import (
+    AnswerOcsp,
+    CreateCa,
+    DeleteCa,
+    DeleteGrant,
+    GetCa,
+    GetCaCertificate,
+    GetCaChain,
+    GetCaPrivateKey,
+    GetCrl,
+    ListCaChildren,
+    ListCas,
+    ListGrants,
+    PutGrant,
+    RetireCa,
+    RotateCa,
+)
 from contracts.subjects import Service
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
-from services.issuer.handlers import platform, status
+from services.issuer.handlers import cas, grants, platform, status
 from services.issuer.key_pool import Keys
 from services.issuer.ocsp import Responders
 from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
-from services.issuer.store import cas, signed
+from services.issuer.store import signed
+from services.issuer.store.cas import visit
 from shared.group_commit import GroupCommit
 from shared.runtime import Application, Runtime, bind
 
@@ -43,6 +60,18 @@ HANDLERS: dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]] = {
     VoidInstanceClaims: platform.void_instance_claims,
     VoidRegistryClaims: platform.void_registry_claims,
     GetPlatformCa: platform.get_platform_ca,
+    CreateCa: cas.create_ca,
+    ListCas: cas.list_cas,
+    GetCa: cas.get_ca,
+    GetCaChain: cas.get_ca_chain,
+    ListCaChildren: cas.list_ca_children,
+    GetCaPrivateKey: cas.get_ca_private_key,
+    DeleteCa: cas.delete_ca,
+    RetireCa: cas.retire_ca,
+    RotateCa: cas.rotate_ca,
+    ListGrants: grants.list_grants,
+    PutGrant: grants.put_grant,
+    DeleteGrant: grants.delete_grant,
     GetCaCertificate: status.get_ca_certificate,
     GetCrl: status.get_crl,
     AnswerOcsp: status.answer_ocsp,
@@ -54,7 +83,7 @@ async def open_issuer(settings: IssuerSettings) -> Issuer:
     runtime = await Runtime.open(Service.ISSUER, settings)
     authorities = Authorities(settings, runtime.database)
     issuance = GroupCommit("issuer.issue", runtime.database, signed.issue)
-    visits = GroupCommit("issuer.visit", runtime.database, cas.visit, ErrorCode.UNAVAILABLE)
+    visits = GroupCommit("issuer.visit", runtime.database, visit, ErrorCode.UNAVAILABLE)
     crls = Crls(authorities, runtime.database, runtime.backlog)
     responders = Responders(settings, authorities, runtime.database, runtime.backlog)
     keys = Keys(settings, runtime.database)

@@ -3,12 +3,32 @@
 The order is the ruling's, and `RULES` is it: the first rule that has an answer decides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from contracts.errors import CertwireError, ErrorCode
+from contracts.messages import Command
+from contracts.pki import (
+    CreateCa,
+    CreateCertificate,
+    DeleteCa,
+    DeleteGrant,
+    GetCa,
+    GetCaChain,
+    GetCaPrivateKey,
+    GetCertificate,
+    GetCertificateChain,
+    GetCertificatePrivateKey,
+    ListCaChildren,
+    ListGrants,
+    PutGrant,
+    RetireCa,
+    RevokeCertificate,
+    RotateCa,
+    SignCsr,
+)
 from contracts.principal import Principal, PrincipalKind, Role
 
 
@@ -27,6 +47,28 @@ class Action(StrEnum):
     DELETE_CA = "delete_ca"
     """Delete it, or retire it."""
     MANAGE_GRANTS = "manage_grants"
+
+
+ACTIONS: Final[Mapping[type[Command[Any]], Action]] = {
+    CreateCa: Action.CREATE_CA,  # of the parent; of a root see `authorise_root`
+    RotateCa: Action.CREATE_CA,
+    GetCa: Action.READ,
+    GetCaChain: Action.READ,
+    ListCaChildren: Action.READ,
+    GetCaPrivateKey: Action.EXPORT_PRIVATE_KEY,
+    RetireCa: Action.DELETE_CA,
+    DeleteCa: Action.DELETE_CA,
+    ListGrants: Action.MANAGE_GRANTS,
+    PutGrant: Action.MANAGE_GRANTS,
+    DeleteGrant: Action.MANAGE_GRANTS,
+    CreateCertificate: Action.CREATE_CERT,
+    SignCsr: Action.CREATE_CERT,
+    GetCertificate: Action.READ,
+    GetCertificateChain: Action.READ,
+    GetCertificatePrivateKey: Action.EXPORT_PRIVATE_KEY,
+    RevokeCertificate: Action.REVOKE_CERT,
+}
+"""What each command has to be allowed. Lists are of what the actor may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +149,14 @@ def authorise(
 ) -> None:
     """Raise `FORBIDDEN` unless the actor may."""
     if not allowed(Question(actor, action, of, grants)):
-        raise CertwireError(ErrorCode.FORBIDDEN, "Not enough permissions", actor=actor)
+        raise _refused(actor)
+
+
+def user_id(actor: Principal) -> int:
+    """Return the registry's id of a user. Raises `FORBIDDEN` for who is none."""
+    if actor.kind is not PrincipalKind.USER:
+        raise _refused(actor)
+    return int(actor.id)
 
 
 def authorise_root(actor: Principal) -> None:
@@ -116,4 +165,8 @@ def authorise_root(actor: Principal) -> None:
         actor.role in {Role.SUPERUSER, Role.ADMIN} or Action.CREATE_CA in actor.capabilities
     )
     if not may:
-        raise CertwireError(ErrorCode.FORBIDDEN, "Not enough permissions", actor=actor)
+        raise _refused(actor)
+
+
+def _refused(actor: Principal) -> CertwireError:
+    return CertwireError(ErrorCode.FORBIDDEN, "Not enough permissions", actor=actor)
