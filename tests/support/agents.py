@@ -12,6 +12,30 @@ from tests.support.csr import Key, csr_pem, new_key
 AGENTS = "/api/certs/agent"
 ENROLL = "/api/enroll"
 TUNNELS_READ = "tunnels:read"
+MANY_AGENTS = """
+WITH made AS (
+    INSERT INTO registry.agent
+        (label, capabilities, allowed_sites, enrollment_method, fingerprint, revoked_at)
+    SELECT CASE WHEN n % 100 = 0 THEN 'again' ELSE 'agent-' || n END, '{tunnels:read}',
+        '{}', 'p12', encode(sha256(n::text::bytea), 'hex'),
+        CASE WHEN n % 100 = 0 THEN now() END
+    FROM generate_series(1, 9999) AS n
+    RETURNING id, fingerprint, revoked_at
+), claims AS (
+    INSERT INTO registry.claim (id, state, request_id)
+    SELECT gen_random_uuid(), 'recorded', fingerprint FROM made
+    RETURNING id, request_id
+)
+INSERT INTO registry.agent_certificate (fingerprint, agent_id, claim_id, serial_hex,
+    certificate_pem, not_before, not_after, revoked_at, revocation_reason, revoked_by,
+    revocation_request_id, revocation_told)
+SELECT fingerprint, made.id, claims.id, to_hex(made.id), '', now(), now() + interval '1 y',
+    revoked_at, CASE WHEN revoked_at IS NOT NULL THEN 'superseded' END,
+    CASE WHEN revoked_at IS NOT NULL THEN '{}' END,
+    CASE WHEN revoked_at IS NOT NULL THEN 'r' END, revoked_at IS NOT NULL
+FROM made JOIN claims ON claims.request_id = fingerprint
+"""
+"""9,999 of them, at once; each hundredth is revoked, and those all had the same label."""
 
 
 @dataclass

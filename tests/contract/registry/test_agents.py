@@ -42,6 +42,7 @@ from services.registry.store import agents as store
 from services.registry.store import credentials
 from shared.x509 import fingerprint
 from tests.contract.registry.dialogue import Dialogue, certificate, keyed
+from tests.support.agents import MANY_AGENTS
 from tests.support.csr import csr_pem
 from tests.support.running import call
 
@@ -299,31 +300,7 @@ async def test_refusals_name_the_agent_that_tried(registry: Dialogue) -> None:
 
 async def test_the_list_is_paged_and_stays_fast_with_10000_agents(registry: Dialogue) -> None:
     await registry.create()
-    await registry.tables.run(
-        """
-        WITH made AS (
-            INSERT INTO registry.agent
-                (label, capabilities, allowed_sites, enrollment_method, fingerprint, revoked_at)
-            SELECT CASE WHEN n % 100 = 0 THEN 'again' ELSE 'agent-' || n END, '{tunnels:read}',
-                '{}', 'p12', encode(sha256(n::text::bytea), 'hex'),
-                CASE WHEN n % 100 = 0 THEN now() END
-            FROM generate_series(1, 9999) AS n
-            RETURNING id, fingerprint, revoked_at
-        ), claims AS (
-            INSERT INTO registry.claim (id, state, request_id)
-            SELECT gen_random_uuid(), 'recorded', fingerprint FROM made
-            RETURNING id, request_id
-        )
-        INSERT INTO registry.agent_certificate (fingerprint, agent_id, claim_id, serial_hex,
-            certificate_pem, not_before, not_after, revoked_at, revocation_reason, revoked_by,
-            revocation_request_id, revocation_told)
-        SELECT fingerprint, made.id, claims.id, to_hex(made.id), '', now(), now() + interval '1 y',
-            revoked_at, CASE WHEN revoked_at IS NOT NULL THEN 'superseded' END,
-            CASE WHEN revoked_at IS NOT NULL THEN '{}' END,
-            CASE WHEN revoked_at IS NOT NULL THEN 'r' END, revoked_at IS NOT NULL
-        FROM made JOIN claims ON claims.request_id = fingerprint
-        """
-    )
+    await registry.tables.run(MANY_AGENTS)
     await registry.tables.run("ANALYZE registry.agent, registry.agent_certificate")
     began, pages, cursor = time.monotonic(), [], None
     while True:
