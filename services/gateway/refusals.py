@@ -13,7 +13,7 @@ from contracts.errors import CertwireError, ErrorCode
 class Refusal:
     """Status and text; where it `explains`, the service's own words come first.
 
-    `$name` in a text stands for the error's parameter of that name.
+    `$name` in a text stands for the error's parameter of that name, `$detail` for those words.
     """
 
     status: HTTPStatus
@@ -24,7 +24,9 @@ class Refusal:
     def say(self, error: CertwireError) -> str:
         """Return the text for this error."""
         own = self.explains and error.detail
-        return own or Template(self.text).safe_substitute(error.parameters)
+        return own or Template(self.text).safe_substitute(
+            {"detail": error.detail, **error.parameters}
+        )
 
 
 Refusals = Mapping[ErrorCode, Refusal]

@@ -5,6 +5,7 @@ FastAPI's own way of solving parameters costs more than a certificate's signatur
 """
 
 import json
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from fastapi import Request, Response
@@ -58,7 +59,7 @@ class DialectRoute(APIRoute):
 
 
 class DirectRoute(DialectRoute):
-    """For the hot path: an endpoint `(exchange, body, **path parameters) -> model`, status 200."""
+    """For the hot path: an endpoint `(exchange, body, **path parameters) -> model`."""
 
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
         super().__init__(path, endpoint, **options)
@@ -71,6 +72,7 @@ class DirectRoute(DialectRoute):
             "body": (self.body_field.field_info.annotation, ...),
         }
         self._inputs = create_model("Inputs", **inputs)
+        self._status = self.status_code or HTTPStatus.OK
         self.app = self._answer
 
     async def _answer(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -82,7 +84,11 @@ class DirectRoute(DialectRoute):
         content = reply.model_dump_json().encode()
         length = (b"content-length", b"%d" % len(content))
         await send(
-            {"type": "http.response.start", "status": 200, "headers": [JSON_CONTENT, length]}
+            {
+                "type": "http.response.start",
+                "status": self._status,
+                "headers": [JSON_CONTENT, length],
+            }
         )
         await send({"type": "http.response.body", "body": content})
 

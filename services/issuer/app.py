@@ -21,24 +21,31 @@ from contracts.messages import Command, Message
 from contracts.pki import (
     AnswerOcsp,
     CreateCa,
+    CreateCertificate,
     DeleteCa,
     DeleteGrant,
     GetCa,
     GetCaCertificate,
     GetCaChain,
     GetCaPrivateKey,
+    GetCertificate,
+    GetCertificateChain,
+    GetCertificatePrivateKey,
     GetCrl,
     ListCaChildren,
     ListCas,
+    ListCertificates,
     ListGrants,
     PutGrant,
     RetireCa,
+    RevokeCertificate,
     RotateCa,
+    SignCsr,
 )
 from contracts.subjects import Service
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
-from services.issuer.handlers import cas, grants, platform, status
+from services.issuer.handlers import cas, certificates, grants, platform, status
 from services.issuer.key_pool import Keys
 from services.issuer.ocsp import Responders
 from services.issuer.service import Issuer
@@ -72,6 +79,13 @@ HANDLERS: dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]] = {
     ListGrants: grants.list_grants,
     PutGrant: grants.put_grant,
     DeleteGrant: grants.delete_grant,
+    CreateCertificate: certificates.create_certificate,
+    SignCsr: certificates.sign_csr,
+    ListCertificates: certificates.list_certificates,
+    GetCertificate: certificates.get_certificate,
+    GetCertificateChain: certificates.get_certificate_chain,
+    GetCertificatePrivateKey: certificates.get_certificate_private_key,
+    RevokeCertificate: certificates.revoke_certificate,
     GetCaCertificate: status.get_ca_certificate,
     GetCrl: status.get_crl,
     AnswerOcsp: status.answer_ocsp,
@@ -96,7 +110,7 @@ async def build(settings: IssuerSettings) -> Application:
     return Application(
         issuer.runtime,
         bind(HANDLERS, issuer),
-        direct=frozenset({SignInstanceCertificate}),
+        direct=frozenset({SignInstanceCertificate, SignCsr}),
         prepare=issuer.authorities.load,
         background=(
             issuer.authorities.follow,

@@ -14,10 +14,9 @@ from cryptography import x509
 
 from contracts.certificates import CertificateKind
 from contracts.errors import CertwireError, ErrorCode
+from contracts.pki import MOST_NAMES
 from services.issuer.domain.identities import DNS_NAME, Name
 
-MOST_NAMES: Final = 250
-"""Ours: certificates of that many names still fit into a TLS record of 16 KiB."""
 LOCAL_PART_OCTETS: Final = 64
 """RFC 5321 section 4.5.3.1.1."""
 ADDRESS_OCTETS: Final = 254

@@ -6,11 +6,17 @@ A module for each group of routes, with what it reads and writes.
 from typing import Final
 
 from services.gateway.dialects.dialect import Dialect
-from services.gateway.dialects.fastpki import audit_logs, authentication, cas
+from services.gateway.dialects.fastpki import audit_logs, authentication, cas, certificates
 from services.gateway.shapes import FastapiShape
 
-ROUTERS: Final = (authentication.router, audit_logs.router, cas.router)
-PREFIXES: Final = tuple(router.prefix for router in ROUTERS)
+ROUTERS: Final = (
+    authentication.router,
+    audit_logs.router,
+    cas.router,
+    certificates.signing,
+    certificates.router,
+)
+PREFIXES: Final = tuple(dict.fromkeys(router.prefix for router in ROUTERS))
 
 FASTPKI: Final = Dialect(
     "fastpki",

@@ -2,6 +2,8 @@
 
 import pytest
 
+from contracts.issuer import SignInstanceCertificate
+from contracts.pki import SignCsr
 from contracts.subjects import Service
 from services.issuer.app import HANDLERS, build
 from services.issuer.settings import IssuerSettings
@@ -15,9 +17,9 @@ def test_every_command_of_the_issuer_has_a_handler() -> None:
 
 
 @pytest.mark.usefixtures("issuer")
-async def test_the_hot_command_has_the_short_way(settings: IssuerSettings) -> None:
+async def test_the_hot_commands_have_the_short_way(settings: IssuerSettings) -> None:
     application = await build(settings)
-    assert [command.__name__ for command in application.direct] == ["SignInstanceCertificate"]
+    assert application.direct == {SignInstanceCertificate, SignCsr}
     assert application.handlers.keys() == HANDLERS.keys()
     assert application.prepare is not None
     await application.prepare()
