@@ -10,10 +10,13 @@ from datetime import timedelta
 from urllib.parse import quote
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.ocsp import OCSPRequestBuilder
 
 from shared.clock import utc_now
 from shared.x509 import fingerprint
+from tests.e2e.authorization.table import PLAIN
 from tests.support.agents import AGENTS, Agent, enrolled, new_label, with_token
 from tests.support.authority import Leaf
 from tests.support.client import (
@@ -64,9 +67,15 @@ class Stage:
             "pending_label": pending.label,
             "new_label": new_label(),
             "newer_label": new_label(),
-            "http_port": str(platform.http_port),
+            **await _published(platform, target),
         }
         return cls(platform, chief, address, target, names)
+
+    def url(self, path: str) -> str:
+        """Return where a path of either port is."""
+        if path.startswith(PLAIN):
+            return f"http://127.0.0.1:{self.platform.http_port}{path.removeprefix(PLAIN)}"
+        return path
 
     def client(self, identity: str | None = None, **headers: str) -> Client:
         """Return a caller with one connection to each port."""
@@ -81,6 +90,18 @@ class Stage:
     def admin_certificate(self) -> x509.Certificate:
         """Return the administrator's certificate."""
         return x509.load_pem_x509_certificates(self.admin_pem.encode())[0]
+
+
+async def _published(platform: Platform, target: Workload) -> dict[str, str]:
+    """Return what names the CA of a certificate, and asks about it."""
+    ca = (await IssuingCa.of(platform)).certificate
+    certificate = x509.load_pem_x509_certificate(target.certificate_pem.encode())
+    request = OCSPRequestBuilder().add_certificate(certificate, ca, SHA256()).build()
+    slug = await platform.value(
+        "SELECT slug FROM issuer.ca WHERE certificate = $1", ca.public_bytes(Encoding.DER)
+    )
+    asked = base64.b64encode(request.public_bytes(Encoding.DER)).decode()
+    return {"slug": slug, "request_base64:path": quote(asked, safe="")}
 
 
 Caller = Callable[[Stage], AbstractAsyncContextManager[Client]]

@@ -1,16 +1,28 @@
-"""Routes that belong to no dialect."""
+"""Routes that belong to no dialect: all of them are public, and those on the plain port more so."""
 
-from tests.e2e.authorization.table import GROUPS, Row, everybody
+from tests.e2e.authorization.table import GROUPS, PLAIN, Row, everybody
 
 ANYBODY = everybody("200")
-ON_THE_PLAIN_PORT = dict.fromkeys(GROUPS, "200")
-PLAIN = "http://127.0.0.1:{http_port}"
+ANYBODY_AT_ALL = dict.fromkeys(GROUPS, "200")
+PUBLISHED = {
+    "/crl/{name}": "/crl/{slug}",
+    "/ca/{name}": "/ca/{slug}.crt",
+    "/ocsp/{slug}/{request_base64:path}": None,
+}
+"""Routes that both ports have, with the path of a good call."""
 
 TABLE = (
     Row("GET /openapi.json", ANYBODY),
     Row("HEAD /openapi.json", ANYBODY),
-    Row("GET /healthz", ON_THE_PLAIN_PORT, path=f"{PLAIN}/healthz"),
-    Row("HEAD /healthz", ON_THE_PLAIN_PORT, path=f"{PLAIN}/healthz"),
-    Row("GET /readyz", ON_THE_PLAIN_PORT, path=f"{PLAIN}/readyz"),
-    Row("HEAD /readyz", ON_THE_PLAIN_PORT, path=f"{PLAIN}/readyz"),
+    *(Row(f"{method} {PLAIN}/healthz", ANYBODY_AT_ALL) for method in ("GET", "HEAD")),
+    *(Row(f"{method} {PLAIN}/readyz", ANYBODY_AT_ALL) for method in ("GET", "HEAD")),
+    *(
+        Row(f"{method} {port}{route}", cells, path=path and f"{port}{path}")
+        for route, path in PUBLISHED.items()
+        for method in ("GET", "HEAD")
+        for port, cells in (("", ANYBODY), (PLAIN, ANYBODY_AT_ALL))
+    ),
+    # An empty body is no OCSP request.
+    Row("POST /ocsp/{slug}", everybody("400")),
+    Row(f"POST {PLAIN}/ocsp/{{slug}}", dict.fromkeys(GROUPS, "400")),
 )

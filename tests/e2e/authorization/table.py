@@ -9,6 +9,8 @@ from typing import Any
 
 TLS = "tls"
 """The certificate does not come through the handshake."""
+PLAIN = "http:"
+"""Stands before the path of a route of the plain port."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "nobody": (  # no certificate, no token
