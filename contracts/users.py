@@ -282,3 +282,18 @@ class RemoveMember(OrganizationCommand[User]):
     REPLY: ClassVar[type[Message]] = User
 
     user_id: Id
+
+
+class Membership(Message):
+    """None: the user belongs to no organisation, or there is no such user."""
+
+    organization_id: Id | None
+
+
+class GetMembership(Command[Membership]):
+    """Say where a user belongs: to the service that the gateway asks next, and to nobody else."""
+
+    SUBJECT: ClassVar[str] = command(Service.REGISTRY, "membership", "get")
+    REPLY: ClassVar[type[Message]] = Membership
+
+    user_id: Id

@@ -6,7 +6,7 @@ A module for each group of routes, with what it reads and writes.
 from typing import Final
 
 from services.gateway.dialects.dialect import Dialect
-from services.gateway.dialects.fastpki import audit_logs, authentication, cas, certificates
+from services.gateway.dialects.fastpki import audit_logs, authentication, cas, certificates, export
 from services.gateway.shapes import FastapiShape
 
 ROUTERS: Final = (
@@ -15,6 +15,7 @@ ROUTERS: Final = (
     cas.router,
     certificates.signing,
     certificates.router,
+    export.router,
 )
 PREFIXES: Final = tuple(dict.fromkeys(router.prefix for router in ROUTERS))
 

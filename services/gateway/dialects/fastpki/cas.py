@@ -5,7 +5,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Final, Self
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from contracts.errors import ErrorCode
@@ -36,21 +36,20 @@ from contracts.pki import (
     ListGrants,
     NameConstraints,
     OneLine,
+    PutGrant,
     RetireCa,
     RotateCa,
     Text,
 )
 from contracts.principal import CredentialKind
+from contracts.users import GetMembership
 from services.gateway.dialects.dialect import Body
+from services.gateway.dialects.fastpki.parameters import Id as PathId
+from services.gateway.dialects.fastpki.parameters import Limit, Skip
 from services.gateway.exchange import Caller, Current, Exchange
 from services.gateway.refusals import REFUSALS, described
 from services.gateway.routes import BEARER, DialectRoute
 from services.gateway.shapes import Detail, Issues
-
-CaId = Annotated[Id, Path()]
-UserId = Annotated[Id, Path()]
-Skip = Annotated[int, Query(ge=0, lt=2**31 - LARGEST_PAGE)]
-Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
 
 
 class NewCa(Body):
@@ -199,7 +198,7 @@ async def list_cas(
 
 @router.get("/{ca_id}/", include_in_schema=False)
 @router.get("/{ca_id}", responses=ABOUT_ONE)
-async def get_ca(ca_id: CaId, exchange: Current) -> CertificateAuthority:
+async def get_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
     """Show a CA."""
     actor, call = await user_of(exchange)
     ca = await exchange.request(GetCa(call=call, actor=actor, ca_id=ca_id))
@@ -208,7 +207,7 @@ async def get_ca(ca_id: CaId, exchange: Current) -> CertificateAuthority:
 
 @router.get("/{ca_id}/private-key/", include_in_schema=False)
 @router.get("/{ca_id}/private-key", responses=CHANGES_ONE)
-async def get_ca_private_key(ca_id: CaId, exchange: Current) -> CertificateAuthorityWithKey:
+async def get_ca_private_key(ca_id: PathId, exchange: Current) -> CertificateAuthorityWithKey:
     """Show a CA with its private key; that is recorded."""
     actor, call = await user_of(exchange)
     found = await exchange.request(GetCaPrivateKey(call=call, actor=actor, ca_id=ca_id))
@@ -217,7 +216,7 @@ async def get_ca_private_key(ca_id: CaId, exchange: Current) -> CertificateAutho
 
 @router.get("/{ca_id}/chain/", include_in_schema=False)
 @router.get("/{ca_id}/chain", responses=ABOUT_ONE)
-async def get_ca_chain(ca_id: CaId, exchange: Current) -> list[CertificateAuthority]:
+async def get_ca_chain(ca_id: PathId, exchange: Current) -> list[CertificateAuthority]:
     """List a CA and those above it, the root last."""
     actor, call = await user_of(exchange)
     found = await exchange.request(GetCaChain(call=call, actor=actor, ca_id=ca_id))
@@ -227,7 +226,7 @@ async def get_ca_chain(ca_id: CaId, exchange: Current) -> list[CertificateAuthor
 @router.get("/{ca_id}/children/", include_in_schema=False)
 @router.get("/{ca_id}/children", responses=ABOUT_ONE)
 async def list_ca_children(
-    ca_id: CaId, exchange: Current, skip: Skip = 0, limit: Limit = LARGEST_PAGE
+    ca_id: PathId, exchange: Current, skip: Skip = 0, limit: Limit = LARGEST_PAGE
 ) -> list[CertificateAuthority]:
     """List the CAs directly below one, by id."""
     actor, call = await user_of(exchange)
@@ -243,7 +242,7 @@ async def list_ca_children(
 
 @router.delete("/{ca_id}/", include_in_schema=False, status_code=HTTPStatus.NO_CONTENT)
 @router.delete("/{ca_id}", status_code=HTTPStatus.NO_CONTENT, responses=CHANGES_ONE)
-async def delete_ca(ca_id: CaId, exchange: Current) -> Response:
+async def delete_ca(ca_id: PathId, exchange: Current) -> Response:
     """Take a CA that has none below it out of use and out of sight."""
     actor, call = await user_of(exchange)
     await exchange.request(DeleteCa(call=call, actor=actor, ca_id=ca_id))
@@ -252,7 +251,7 @@ async def delete_ca(ca_id: CaId, exchange: Current) -> Response:
 
 @router.post("/{ca_id}/retire/", include_in_schema=False)
 @router.post("/{ca_id}/retire", responses=CHANGES_ONE)
-async def retire_ca(ca_id: CaId, exchange: Current) -> CertificateAuthority:
+async def retire_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
     """Let a CA sign nothing new; what it signed stays valid and can be revoked."""
     actor, call = await user_of(exchange)
     ca = await exchange.request(RetireCa(call=call, actor=actor, ca_id=ca_id))
@@ -261,7 +260,7 @@ async def retire_ca(ca_id: CaId, exchange: Current) -> CertificateAuthority:
 
 @router.post("/{ca_id}/rotate/", include_in_schema=False, status_code=HTTPStatus.CREATED)
 @router.post("/{ca_id}/rotate", status_code=HTTPStatus.CREATED, responses=MAKES_ONE)
-async def rotate_ca(ca_id: CaId, exchange: Current) -> CertificateAuthority:
+async def rotate_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
     """Make a CA of the same name and subject with a new key, and retire the old one."""
     actor, call = await user_of(exchange)
     ca = await exchange.request(RotateCa(call=call, actor=actor, ca_id=ca_id))
@@ -271,7 +270,7 @@ async def rotate_ca(ca_id: CaId, exchange: Current) -> CertificateAuthority:
 @router.get("/{ca_id}/grants/", include_in_schema=False)
 @router.get("/{ca_id}/grants", responses=ABOUT_ONE)
 async def list_grants(
-    ca_id: CaId, exchange: Current, skip: Skip = 0, limit: Limit = 100
+    ca_id: PathId, exchange: Current, skip: Skip = 0, limit: Limit = 100
 ) -> list[GrantView]:
     """List what users may do with a CA beside what role and flags allow, by user."""
     actor, call = await user_of(exchange)
@@ -281,11 +280,31 @@ async def list_grants(
     return list(map(GrantView.of, found.grants))
 
 
+@router.put("/{ca_id}/grants/{user_id}/", include_in_schema=False)
+@router.put("/{ca_id}/grants/{user_id}", responses=CHANGES_ONE)
+async def put_grant(ca_id: PathId, user_id: PathId, body: NewGrant, exchange: Current) -> GrantView:
+    """Let a user of the CA's organization do this with it, and no more than this."""
+    actor, call = await user_of(exchange)
+    question = GetMembership(call=exchange.call(), user_id=user_id)
+    membership = await exchange.request(question)
+    grant = await exchange.request(
+        PutGrant(
+            call=call,
+            actor=actor,
+            ca_id=ca_id,
+            user_id=user_id,
+            user_organization_id=membership.organization_id,
+            capabilities=body.capabilities,
+        )
+    )
+    return GrantView.of(grant)
+
+
 @router.delete(
     "/{ca_id}/grants/{user_id}/", include_in_schema=False, status_code=HTTPStatus.NO_CONTENT
 )
 @router.delete("/{ca_id}/grants/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=ABOUT_ONE)
-async def delete_grant(ca_id: CaId, user_id: UserId, exchange: Current) -> Response:
+async def delete_grant(ca_id: PathId, user_id: PathId, exchange: Current) -> Response:
     """Take back what a user was granted on a CA."""
     actor, call = await user_of(exchange)
     await exchange.request(DeleteGrant(call=call, actor=actor, ca_id=ca_id, user_id=user_id))

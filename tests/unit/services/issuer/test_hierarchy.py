@@ -1,6 +1,5 @@
 """Certificate authorities of users, on a real database."""
 
-
 from cryptography import x509
 
 from contracts.pki import CaView, CreateCa, GetCa, ListCas
