@@ -45,6 +45,7 @@ COMMANDS: Final = (
     Command(("status",), "say how each part is", "services.cli.status"),
     Command(("ca", "list"), "list the platform's own certificates", "services.cli.ca_list"),
     Command(("ca", "show"), "print the platform's own certificates", "services.cli.ca_show"),
+    Command(("ca", "crl"), "sign the root's next CRL", "services.cli.ca_crl"),
     Command(
         ("admin", "reset"), "make a new administrator's certificate", "services.cli.admin_reset"
     ),

@@ -6,7 +6,7 @@ by the next:
 1. The root's key, encrypted under the passphrase in `root.passphrase`, goes to its file. It is
    opened here and by `certwire ca`, never by the running service.
 2. In one transaction: the root, the issuing CA with its key sealed, their certificates, events and
-   audit records. Whoever comes second at the same moment waits and finds both.
+   audit records, the root's first CRL. Whoever comes second at the same moment waits and finds all.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from contracts.events import CaCreated
 from contracts.messages import Call
 from contracts.principal import Principal, PrincipalKind
 from contracts.subjects import Service
-from services.issuer import keys
+from services.issuer import keys, root_status
 from services.issuer.authority import Authority, Certificate
 from services.issuer.domain.identities import Identity, platform_ca, slug
 from services.issuer.domain.profiles import ISSUING_CA, ROOT_CA
@@ -29,6 +29,7 @@ from services.issuer.settings import IssuerSettings
 from services.issuer.signing import Order, issue
 from services.issuer.store import cas, signed
 from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
+from services.issuer.store.crls import Crl
 from services.issuer.store.sealed import CA_KEY
 from services.issuer.store.signed import Issuance
 from shared import outbox
@@ -61,7 +62,27 @@ async def create_platform_ca(settings: IssuerSettings) -> None:
             root = next((ca for ca in active if ca.kind == PLATFORM_ROOT), None)
             if root is None or len(active) == 1:
                 creation = _Creation(settings, connection, sealer)
-                await creation.issuing_ca(root or await creation.root_ca())
+                root = root or await creation.root_ca()
+                await creation.issuing_ca(root)
+                await creation.root_status(root)
+    finally:
+        await database.close()
+
+
+async def sign_root_crl(settings: IssuerSettings) -> tuple[Ca, Crl]:
+    """Make the root's next CRL and OCSP responder; logs in as the issuer's role.
+
+    Raises `RootKeyError`, `CA_CANNOT_SIGN`, and FileNotFoundError as `create_platform_ca`.
+    """
+    database = await Database.open(settings, Service.ISSUER)
+    try:
+        async with database.transaction() as connection:
+            known = await cas.platform_cas(connection)
+            roots = [ca for ca in known if ca.kind == PLATFORM_ROOT and ca.state == ACTIVE]
+            if not roots:
+                raise RootKeyError("there is no root yet: run `certwire init`")
+            creation = _Creation(settings, connection, settings.sealer)
+            return roots[0], await creation.root_status(roots[0])
     finally:
         await database.close()
 
@@ -121,6 +142,11 @@ class _Creation:
         ca = _ca(ca_id, name, PLATFORM_ISSUING, order, issuance.certificate, root.id, sealed)
         await self._insert(ca, issuance, order)
         return ca
+
+    async def root_status(self, root: Ca) -> Crl:
+        """Sign what says which of the root's certificates are revoked."""
+        authority = self._open_root(root)
+        return await root_status.make(self.connection, root, authority, self.sealer, OPERATOR)
 
     async def _name(self, what: str) -> tuple[int, str, Identity]:
         ca_id = await cas.next_ca_id(self.connection)

@@ -19,7 +19,7 @@ from cryptography import x509
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Call
 from contracts.pki import OcspAnswer
-from contracts.principal import system
+from contracts.principal import Principal, system
 from contracts.subjects import Service
 from services.issuer import keys
 from services.issuer.authorities import Authorities
@@ -115,7 +115,7 @@ class Responders:
         self._database = database
         self._backlog = backlog
         self._look_up = GroupCommit[list[Question], list[Status | None]](
-            "issuer.ocsp", database, responders.look_up
+            "issuer.ocsp", database, responders.look_up, ErrorCode.UNAVAILABLE
         )
         self._ids: dict[str, tuple[Ca, IssuerIds]] = {}
         self._open: dict[int, Responder] = {}
@@ -207,7 +207,8 @@ class Responders:
                 except (UnsealError, ValueError):
                     pass  # its key is worth nothing without the one that it is sealed under
             authority = self._authorities.authority(ca)
-            row = await make(connection, ca, authority, self._settings.sealer)
+            actor = system(Service.ISSUER)
+            row = await make(connection, ca, authority, self._settings.sealer, actor)
         self._backlog.nudge()
         return Responder.open(row, self._settings.sealer)
 
@@ -225,12 +226,13 @@ async def make(
     ca: Ca,
     authority: Authority,
     sealer: Sealer,
+    actor: Principal,
     profile: Profile = OCSP_RESPONDER,
 ) -> ResponderRow:
     """Make and record a CA's next responder; the transaction holds its lock."""
     key = keys.generate(KeyAlgorithm.P256)
     call = Call(request_id=str(uuid7()), deadline=0)
-    order = Order(profile, ocsp_responder(ca.slug), None, system(Service.ISSUER), call)
+    order = Order(profile, ocsp_responder(ca.slug), None, actor, call)
     issuance = issue(ca.id, authority, order, public_key_der(key.public_key()))
     sealed = sealer.seal(keys.to_der(key), RESPONDER_KEY.row(ca.id))
     certificate = issuance.certificate

@@ -81,11 +81,15 @@ async def test_everything_is_recorded(settings: IssuerSettings) -> None:
     told = await rows(settings, "SELECT entry, event_subject FROM outbox ORDER BY position")
     assert [
         (json.loads(row["entry"])["action"], row["event_subject"].split(".", 2)[2]) for row in told
-    ] == [("ca_create", "ca.created"), ("cert_create", "certificate.issued")] * 2
+    ] == [
+        *[("ca_create", "ca.created"), ("cert_create", "certificate.issued")] * 2,
+        ("crl_publish", "crl.published"),
+        ("cert_create", "certificate.issued"),
+    ]
     kinds = [
         row["kind"] for row in await rows(settings, "SELECT kind FROM certificate ORDER BY id")
     ]
-    assert kinds == ["root_ca", "issuing_ca"]
+    assert kinds == ["root_ca", "issuing_ca", "ocsp_responder"]
     assert not await rows(
         settings,
         "SELECT FROM ca LEFT JOIN certificate USING (fingerprint, certificate)"

@@ -237,14 +237,16 @@ async def test_many_at_once_make_one_responder_that_is_on_record(
     request = asking(certificate, issuing)
     answers = await asyncio.gather(*(response(each, request) for each in (issuer, other) * 5))
     assert len({answer.certificates[0].serial_number for answer in answers}) == 1
-    (row,) = [row for row in await records.certificates() if row["kind"] == "ocsp_responder"]
+    (row,) = await records.rows(
+        "SELECT * FROM certificate WHERE kind = 'ocsp_responder' AND ca_id = $1", ca.id
+    )
     assert row["certificate"] == answers[0].certificates[0].public_bytes(Encoding.DER)
     assert (row["ca_id"], row["owner_service"], row["owner_id"]) == (ca.id, "issuer", ca.slug)
     told = [told for told in await records.outbox("cert_create") if told[1]["owner"] == ca.slug]
     ((entry, event),) = told
     assert event["kind"] == "ocsp_responder"
     assert entry["actor"]["id"] == "issuer"
-    (stored,) = await records.rows("SELECT sealed_key FROM ocsp_responder")
+    (stored,) = await records.rows("SELECT * FROM ocsp_responder WHERE ca_id = $1", ca.id)
     assert b"PRIVATE" not in stored["sealed_key"]
 
 
