@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.support.client import Client, fingerprint_of, pem_of
 from tests.support.csr import csr_pem, new_key
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
-from tests.support.programs import output_of, path_of
+from tests.support.programs import outcome_of, output_of, path_of
 
 Changes = tuple[tuple[str, str], ...]
 ROTATE, DOWNLOAD = "/api/certs/mtls/rotate", "/api/certs/mtls/download"
@@ -298,6 +298,40 @@ async def test_the_legacy_file_asks_for_nothing_that_old_keychains_lack(
     assert len(kept["old"]) == len(kept["new"]) >= 3, found
     assert all("PBES2" in line or "sha256" in line for line in kept["new"])
     assert all("3-KeyTripleDES" in line or "MAC: sha1" in line for line in kept["old"])
+
+
+OLD_READER = """
+def nothing():
+    return None
+code_signer_from_pfx_file("{file}", "{password}")
+register_target("nothing", nothing, default = True)
+resolve_targets()
+"""
+
+
+async def an_old_reader_opens(bundle: Bundle, directory: Path) -> bool:
+    """Return whether PyOxidizer can sign with a file: it reads 3DES and RC2 with SHA-1 alone.
+
+    An implementation of its own, for what is in Apple's keychains: identities to sign with.
+    """
+    file = bundle.write(directory / "identity.p12")
+    script = OLD_READER.format(file=file, password=bundle.password)
+    (directory / "pyoxidizer.bzl").write_text(script)
+    code, out = await outcome_of("pyoxidizer", "list-targets", directory, HOME=str(directory))
+    assert code == 0 or "PfxRead" in out, out
+    return code == 0
+
+
+async def test_the_legacy_file_opens_where_the_new_one_does_not(
+    chief: Client, tmp_path: Path
+) -> None:
+    label, password = await new_p12_agent(chief)
+    path = f"{AGENTS}/{label}/download"
+    new = await downloaded(chief, path, password)
+    old = await downloaded(chief, path, password, "?format=legacy")
+    assert await an_old_reader_opens(old, tmp_path)
+    assert not await an_old_reader_opens(new, tmp_path)
+    assert not await an_old_reader_opens(replace(old, password=new_label()), tmp_path)
 
 
 @contextmanager

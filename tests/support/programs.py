@@ -3,11 +3,13 @@
 import asyncio
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+OURS = str(Path(sys.executable).parent)
+SEARCHED = os.pathsep.join([OURS, os.environ.get("PATH", ""), "/usr/sbin"])
 
 
 def path_of(program: str) -> str:
@@ -23,6 +25,15 @@ async def output_of(
     *words: object, seconds: float = 60, cwd: Path | None = None, **variables: str
 ) -> str:
     """Run a program that has to succeed; return what it printed."""
+    code, out = await outcome_of(*words, seconds=seconds, cwd=cwd, **variables)
+    assert code == 0, out
+    return out
+
+
+async def outcome_of(
+    *words: object, seconds: float = 60, cwd: Path | None = None, **variables: str
+) -> tuple[int, str]:
+    """Run a program to its end; return its exit code and what it printed."""
     program, *arguments = map(str, words)
     process = await asyncio.create_subprocess_exec(
         path_of(program),
@@ -40,5 +51,5 @@ async def output_of(
         process.kill()
         await process.wait()
         raise
-    assert process.returncode == 0, out.decode()
-    return out.decode()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
