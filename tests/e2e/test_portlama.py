@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from tests.support.agents import AGENTS, ENROLL, Agent, enrolled, new_label, with_token
-from tests.support.client import Client, fingerprint_of, pem_of
+from tests.support.client import Client, connection_of, fingerprint_of, pem_of
 from tests.support.csr import csr_pem, new_key
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
@@ -392,9 +392,11 @@ async def test_a_browser_reaches_the_gateway_with_the_administrators_file(
 async def test_after_a_rotation_the_old_certificate_is_refused_on_its_open_connection(
     changing: Platform, chief: Client
 ) -> None:
-    rotated = (await chief.call("POST", ROTATE)).json()
+    answer = await chief.call("POST", ROTATE)
+    rotated, connection = answer.json(), connection_of(answer)
     for method, path in (("GET", "/api/certs"), ("POST", ROTATE), ("GET", AGENTS)):
-        assert (await chief.call(method, path)).status_code == 403
+        refused = await chief.call(method, path)
+        assert (refused.status_code, connection_of(refused)) == (403, connection)
     # The old one may fetch its successor, and nothing else; once.
     bundle = await downloaded(chief, DOWNLOAD, rotated["p12Password"])
     assert (await chief.call("GET", DOWNLOAD)).status_code == 403
@@ -452,7 +454,7 @@ WHERE revoked_at IS NULL
 """
 
 
-@pytest.mark.parametrize("state", ["fresh", "rotated", "hardware-bound", "expired"])
+@pytest.mark.parametrize("state", ["fresh", "rotated", "hardware-bound", "expired", "lost"])
 async def test_a_reset_makes_a_new_administrator_in_every_state(
     changing: Platform, chief: Client, state: str
 ) -> None:
@@ -464,6 +466,9 @@ async def test_a_reset_makes_a_new_administrator_in_every_state(
         async with changing.superuser() as connection:
             await connection.execute(EXPIRE)
         assert (await chief.call("GET", AUTH_MODE)).status_code == 403
+    elif state == "lost":
+        for file in changing.bootstrap.glob("admin.*"):
+            file.unlink()
     output = changing.home / f"{state}.p12"
     printed = await changing.succeed("admin", "reset", "--output", str(output))
     password = re.search(r"password +(\w+)", printed)
@@ -562,11 +567,13 @@ async def test_a_pending_token_holds_its_label_until_it_is_cancelled(admin: Clie
 async def test_a_change_acts_on_the_agents_next_request(platform: Platform, admin: Client) -> None:
     agent = await enrolled(admin, None, "sites:read", sites=("blog",))
     path, question = f"{AGENTS}/{agent.label}", f"{AGENTS}/authorize?capability=sites:read"
+    connections = set()
     async with Client(platform, agent.identity) as itself:
 
         async def may(more: str = "") -> bool:
             response = await itself.call("GET", question + more)
             assert response.status_code in {204, 403}
+            connections.add(connection_of(response))
             return response.status_code == 204
 
         assert [await may(), await may("&site=blog"), await may("&site=docs")] == [1, 1, 0]
@@ -583,7 +590,9 @@ async def test_a_change_acts_on_the_agents_next_request(platform: Platform, admi
         )
         assert me["enrollmentMethod"] == "hardware-bound"
         await admin.call("DELETE", path)
-        assert (await itself.call("GET", f"{AGENTS}/me")).status_code == 403
+        refused = await itself.call("GET", f"{AGENTS}/me")
+        assert refused.status_code == 403
+        assert connections == {connection_of(refused)}  # open all the time
 
 
 async def renewed(itself: Client, agent: Agent) -> Agent:

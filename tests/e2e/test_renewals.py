@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.e2e.conversations import Refused, detail, retry_after
@@ -15,6 +14,7 @@ from tests.support.client import (
     Client,
     Workload,
     bootstrapped,
+    connection_of,
     fingerprint_of,
     new_wg_key,
     registered,
@@ -214,14 +214,9 @@ async def test_a_certificate_revoked_mid_connection_is_refused_on_the_next_reque
         for ask in (itself.refresh, itself.renew):
             after = await ask(workload)
             assert after == NOT_THEM
-            assert _connection(after) == _connection(before)
+            assert connection_of(after) == connection_of(before)
     (row,) = await admin.certificates(workload.id)
     assert revoked.json() == {"serial": row["serial"], "revoked_at": row["revoked_at"]}
-
-
-def _connection(response: httpx2.Response) -> object:
-    stream = response.extensions["network_stream"]
-    return stream.get_extra_info("client_addr")
 
 
 async def test_a_terminated_instance_is_nobody(platform: Platform, admin: Client) -> None:

@@ -281,6 +281,11 @@ def fingerprint_of(certificate_pem: str) -> str:
     return fingerprint(certificate.public_bytes(Encoding.DER))
 
 
+def connection_of(response: httpx2.Response) -> object:
+    """Return which connection an answer came over: the caller's own end of it."""
+    return response.extensions["network_stream"].get_extra_info("client_addr")
+
+
 def new_wg_key() -> str:
     """Return what stands for the output of `wg pubkey`."""
     return base64.b64encode(secrets.token_bytes(32)).decode()
