@@ -40,12 +40,13 @@ from contracts.pki import (
     RetireCa,
     RevokeCertificate,
     RotateCa,
+    SearchCertificates,
     SignCsr,
 )
 from contracts.subjects import Service
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
-from services.issuer.handlers import cas, certificates, grants, platform, status
+from services.issuer.handlers import cas, certificates, grants, inventory, platform, status
 from services.issuer.key_pool import Keys
 from services.issuer.ocsp import Responders
 from services.issuer.service import Issuer
@@ -82,6 +83,7 @@ HANDLERS: dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]] = {
     CreateCertificate: certificates.create_certificate,
     SignCsr: certificates.sign_csr,
     ListCertificates: certificates.list_certificates,
+    SearchCertificates: inventory.search_certificates,
     GetCertificate: certificates.get_certificate,
     GetCertificateChain: certificates.get_certificate_chain,
     GetCertificatePrivateKey: certificates.get_certificate_private_key,

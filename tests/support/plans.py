@@ -16,20 +16,19 @@ class Plan:
     nodes: tuple[dict[str, Any], ...]
 
     @property
-    def kinds(self) -> set[str]:
-        """Return the kinds of steps."""
-        return {node["Node Type"] for node in self.nodes}
+    def read_whole(self) -> set[str]:
+        """Return the tables that are read from end to end."""
+        return {n["Relation Name"] for n in self.nodes if n["Node Type"] == "Seq Scan"}
 
     @property
     def rows_read(self) -> int:
         """Return how many rows were looked at, whether they are a part of the answer or not."""
-        return round(
-            sum(
-                (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-                for node in self.nodes
-                if "Relation Name" in node
-            )
+        rows: float = sum(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in self.nodes
+            if "Relation Name" in node
         )
+        return round(rows)
 
     @property
     def rows_sorted(self) -> int:

@@ -6,7 +6,14 @@ A module for each group of routes, with what it reads and writes.
 from typing import Final
 
 from services.gateway.dialects.dialect import Dialect
-from services.gateway.dialects.fastpki import audit_logs, authentication, cas, certificates, export
+from services.gateway.dialects.fastpki import (
+    audit_logs,
+    authentication,
+    cas,
+    certificates,
+    export,
+    inventory,
+)
 from services.gateway.shapes import FastapiShape
 
 ROUTERS: Final = (
@@ -14,6 +21,7 @@ ROUTERS: Final = (
     audit_logs.router,
     cas.router,
     certificates.signing,
+    inventory.router,  # before `/{certificate_id}`
     certificates.router,
     export.router,
 )

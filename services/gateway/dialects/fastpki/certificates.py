@@ -113,7 +113,7 @@ class Certificate(Body):
     certificate: str
     serial_number: str
     fingerprint: str
-    subject_alternative_names: list[str]
+    subject_alternative_names: tuple[str, ...]
     not_before: datetime
     not_after: datetime
     revoked_at: datetime | None

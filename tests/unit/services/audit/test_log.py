@@ -130,7 +130,7 @@ async def test_the_newest_comes_first_by_time_not_by_arrival(log: Log) -> None:
     assert await log.positions(since=ten) == [2, 4, 3]
     assert await log.positions(until=ten) == [4, 3, 1]
     assert await log.positions(since=ten, until=ten) == [4, 3]
-    extremes = {
+    extremes: dict[str, Any] = {
         "since": datetime.min.replace(tzinfo=UTC),
         "until": datetime.max.replace(tzinfo=UTC),
     }
@@ -236,7 +236,7 @@ async def test_many_records_are_searched_by_index(
             search = asked(**conditions)
             arguments = store.log_arguments(search, organization_id)
             plan = await plan_of(lent, store.LOG, *arguments)
-            assert "Seq Scan" not in plan.kinds, (name, plan)
+            assert not plan.read_whole, (name, plan)
             assert plan.rows_sorted <= 10_000, (name, plan)
             assert plan.rows_read <= 20_000, (name, plan)
             assert await slowest(lent, store.LOG, *arguments) < 0.2, name

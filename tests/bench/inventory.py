@@ -1,0 +1,113 @@
+"""`python -m tests.bench.inventory`: what the indexes of the inventory cost those who sign.
+
+The statement of the signing path, 32 certificates a commit, into a table that has many already;
+with all indexes, without each, and without all. Rounds alternate; medians are printed.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from services.issuer.authority import Certificate
+from services.issuer.store import signed
+from services.issuer.store.signed import Issuance
+from shared.clock import utc_now
+from shared.database import Database
+from shared.identifiers import uuid7
+from shared.outbox import OutboxRow
+from shared.settings import Settings
+from tests.support.inventory import DER_OCTETS, fill
+from tests.support.servers import Place, PostgresServer, postgres_server
+
+BATCH = 32
+"""As many as the signing path puts into one commit."""
+ENTRY = "{" + " " * 900 + "}"
+"""About as long as the audit record of a certificate, and its event."""
+INDEXES = (
+    "certificate_common_name",
+    "certificate_names",
+    "certificate_ca",
+    "certificate_kind",
+    "certificate_end",
+    "certificate_revoked",
+)
+
+
+def issuance() -> Issuance:
+    """Return an instance's certificate, as it is recorded."""
+    now, instance = utc_now(), str(uuid4())
+    name = f"instance:{instance}"
+    return Issuance(
+        claim_id=uuid7(),
+        ca_id=2,
+        certificate=Certificate(
+            bytes(DER_OCTETS), uuid4().hex, uuid4().hex * 2, now, now + timedelta(days=1)
+        ),
+        kind="instance",
+        owner_service="instance",
+        owner_id=instance,
+        subject=f"CN={name}",
+        names=(f"URI:spiffe://certwire.internal/instance/{instance}",),
+        public_key_sha256=uuid4().hex * 2,
+        renews=None,
+        outbox=OutboxRow(ENTRY, ENTRY, "subject", ENTRY),
+        common_name=name,
+    )
+
+
+async def microseconds(database: Database, batches: int) -> float:
+    """Return how much of a processor's time Postgres takes to record a certificate."""
+    made = [[issuance() for _ in range(BATCH)] for _ in range(batches)]
+    async with database.connection() as connection:
+        backend = Path(f"/proc/{await connection.fetchval('SELECT pg_backend_pid()')}/schedstat")
+        await signed.issue(connection, [issuance() for _ in range(BATCH)])
+        before = _nanoseconds(backend)
+        for batch in made:
+            await signed.issue(connection, batch)
+        return (_nanoseconds(backend) - before) / (batches * BATCH * 1000)
+
+
+def _nanoseconds(schedstat: Path) -> int:
+    """Return how long a process has run: unlike the clock, that knows nothing of its neighbours."""
+    return int(schedstat.read_text().split()[0])
+
+
+async def measure(server: PostgresServer, rows: int, rounds: int, batches: int) -> None:
+    """Print a line for each choice of indexes."""
+    choices: dict[str, tuple[str, ...]] = {
+        "all": (),
+        **{f"without {name}": (name,) for name in INDEXES},
+        "none of them": INDEXES,
+    }
+    found: dict[str, list[float]] = {name: [] for name in choices}
+    for _ in range(rounds):
+        for name, without in choices.items():
+            async with server.fresh_database() as url:
+                await fill(server, url, rows, *without)
+                settings = Place(server.home, url).settings(Settings)
+                database = await Database.open(settings, "issuer")
+                found[name].append(await microseconds(database, batches))
+                await database.close()
+    for name, values in found.items():
+        listed = " ".join(f"{value:.0f}" for value in sorted(values))
+        line = f"{name:32} {statistics.median(values):6.1f} µs a certificate   ({listed})"
+        sys.stdout.write(line + "\n")
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=300)
+    options = parser.parse_args()
+    with postgres_server() as server:
+        asyncio.run(measure(server, options.rows, options.rounds, options.batches))
+
+
+if __name__ == "__main__":
+    main()
