@@ -25,6 +25,8 @@ INSTANCES = "/internal/v1/instances"
 LOOPBACK = "127.0.0.1"
 TIMEOUT_SECONDS = 30
 CONNECTIONS = 250
+KEPT_SECONDS = 25
+"""How long a connection may be idle: less than the gateway's 30."""
 TRANSPORT_ERRORS = (ssl.SSLError, OSError, httpx2.TransportError)
 """What a caller sees whose certificate dies in the handshake."""
 
@@ -52,7 +54,9 @@ class Client:
                 verify=tls_context(platform.ca_file, identity),
                 trust_env=False,
                 limits=httpx2.Limits(
-                    max_connections=connections, max_keepalive_connections=connections
+                    max_connections=connections,
+                    max_keepalive_connections=connections,
+                    keepalive_expiry=KEPT_SECONDS,
                 ),
                 local_address=address,
             ),
