@@ -144,6 +144,13 @@ class Exchange:
             raise CertwireError(refused)
         return Caller(principal, self.call(credential.sha256))
 
+    def bearer(self) -> Credential | None:
+        """Return the Bearer token, unresolved, for the registry, which knows it itself.
+
+        Raises `CREDENTIAL_REFUSED` for what is none, and for two.
+        """
+        return presented(self.headers, None, (CredentialKind.BEARER,))
+
     async def certificate(self) -> Credential | None:
         """Return the client certificate, unresolved, for the service that knows it itself.
 

@@ -13,6 +13,8 @@ from services.gateway.dialects.fastpki import (
     certificates,
     export,
     inventory,
+    organizations,
+    users,
 )
 from services.gateway.shapes import FastapiShape
 
@@ -24,6 +26,9 @@ ROUTERS: Final = (
     inventory.router,  # before `/{certificate_id}`
     certificates.router,
     export.router,
+    users.registration,
+    users.router,
+    organizations.router,
 )
 PREFIXES: Final = tuple(dict.fromkeys(router.prefix for router in ROUTERS))
 
