@@ -65,7 +65,7 @@ def loaded(path: Path) -> x509.Certificate:
 def crl_url(certificate: x509.Certificate) -> str:
     """Return the one CRL distribution point."""
     (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    (name,) = point.full_name or ()
+    (name,) = point.full_name or []
     return str(name.value)
 
 

@@ -1,5 +1,7 @@
 """DER is read as X.690 has it, and nothing else is."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,15 +30,9 @@ def test_reads_back_what_was_encoded(values: list[int | bytes]) -> None:
 
 @given(st.binary(max_size=60))
 def test_anything_else_is_a_value_error(data: bytes) -> None:
-    for read in (
-        lambda reader: reader.inside(SEQUENCE).whole(SEQUENCE),
-        lambda reader: reader.content(OCTET_STRING),
-        lambda reader: reader.integer(),
-    ):
-        try:
+    for read in (Reader.integer, _read_all):
+        with suppress(ValueError):
             read(Reader(data))
-        except ValueError:
-            continue
 
 
 @pytest.mark.parametrize(

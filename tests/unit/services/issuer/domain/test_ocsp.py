@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp as theirs
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -208,13 +210,13 @@ def test_equals_what_cryptography_builds(
     )
     if nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-    built = builder.sign(RESPONDER_KEY, hashes.SHA256())  # type: ignore[arg-type]  # a P-256 key
+    built = builder.sign(RESPONDER_KEY, hashes.SHA256())
     parsed = theirs.load_der_ocsp_response(ours)
     assert parsed.certificate_status is said
     assert _without_production(parsed, built) == built.tbs_response_bytes
-    RESPONDER.public_key().verify(  # type: ignore[call-arg,union-attr]  # a P-256 key
-        parsed.signature, parsed.tbs_response_bytes, keys.ec.ECDSA(hashes.SHA256())
-    )
+    key = RESPONDER_KEY.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(parsed.signature, parsed.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
 
 
 def _without_production(ours: theirs.OCSPResponse, built: theirs.OCSPResponse) -> bytes:
@@ -251,7 +253,7 @@ def test_pkilint_finds_nothing(status: Status | None, *, with_nonce: bool, tmp_p
 def test_the_responder_is_what_rfc_6960_asks_for() -> None:
     extensions = RESPONDER.extensions
     usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(usage) == [x509.ExtendedKeyUsageOID.OCSP_SIGNING]
+    assert list(usage) == [ExtendedKeyUsageOID.OCSP_SIGNING]
     assert not extensions.get_extension_for_class(x509.OCSPNoCheck).critical
     assert extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
     RESPONDER.verify_directly_issued_by(ISSUING)
