@@ -44,7 +44,7 @@ schemas:
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml \
-	--extra embedded --group build $(ARGS)
+	--extra embedded --extra pkcs11 --group build $(ARGS)
 lock:
 	@tools/bootstrap.sh dev
 	$(COMPILE) --output-file requirements.lock

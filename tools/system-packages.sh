@@ -15,6 +15,7 @@ jq jq
 pk12util libnss3-tools
 certtool gnutls-bin
 nginx nginx-light
+softhsm2-util softhsm2
 chromium chromium
 END
 [ -n "$missing" ] || exit 0

@@ -47,6 +47,7 @@ from contracts.subjects import Service
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
 from services.issuer.handlers import cas, certificates, grants, inventory, platform, status
+from services.issuer.key_backends import KeyBackends
 from services.issuer.key_pool import Keys
 from services.issuer.ocsp import Responders
 from services.issuer.service import Issuer
@@ -103,7 +104,17 @@ async def open_issuer(settings: IssuerSettings) -> Issuer:
     crls = Crls(authorities, runtime.database, runtime.backlog)
     responders = Responders(settings, authorities, runtime.database, runtime.backlog)
     keys = Keys(settings, runtime.database)
-    return Issuer(runtime, settings, authorities, issuance, visits, crls, responders, keys)
+    return Issuer(
+        runtime,
+        settings,
+        authorities,
+        issuance,
+        visits,
+        crls,
+        responders,
+        keys,
+        KeyBackends(settings, keys.take),
+    )
 
 
 async def build(settings: IssuerSettings) -> Application:

@@ -7,17 +7,15 @@ from typing import Final
 from cryptography import x509
 
 from contracts.errors import CertwireError, ErrorCode
-from services.issuer import keys
 from services.issuer.authority import Authority
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.profiles import PLATFORM_KINDS, USER_KINDS
-from services.issuer.keys import PrivateKey
+from services.issuer.key_backends import KeyBackends, KeyUnavailableError
+from services.issuer.keys import PrivateKey, SigningKey
 from services.issuer.settings import IssuerSettings
 from services.issuer.store import cas
 from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, USER, Ca
-from services.issuer.store.sealed import CA_KEY
 from shared.database import Database
-from shared.secrets import UnsealError
 from shared.x509 import bundle
 
 FOLLOW_SECONDS: Final = 2.0
@@ -34,6 +32,7 @@ class Authorities:
     def __init__(self, settings: IssuerSettings, database: Database) -> None:
         self._settings = settings
         self._database = database
+        self._backends = KeyBackends(settings)
         self._cas: list[Ca] = []
         self._signing: tuple[Ca, Authority] | None = None
         self._opened: dict[int, Authority] = {}
@@ -79,7 +78,9 @@ class Authorities:
 
     async def problems(self) -> list[str]:
         """Return what keeps the issuer from signing."""
-        return [] if self._signing else ["an issuing CA whose key opens"]
+        if self._signing is None:
+            return ["an issuing CA whose key opens"]
+        return await self._backends.problems(self._signing[0])
 
     def bundle(self) -> str:
         """Return the root and every issuing certificate in use, root first, in PEM."""
@@ -101,18 +102,15 @@ class Authorities:
             if ca.state == ACTIVE and ca.not_after - now < WARN_BEFORE
         ]
 
-    def private_key(self, ca: Ca) -> PrivateKey:
-        """Return the key of a CA that has it sealed in its row. Raises `NOT_INITIALISED`."""
+    def key(self, ca: Ca) -> PrivateKey | SigningKey:
+        """Return the key of a CA, which may be in a token. Raises `NOT_INITIALISED`."""
         try:
-            opened = self._settings.sealer.open(ca.sealed_key or b"", CA_KEY.row(ca.id))
-            return keys.from_der(opened)
-        except FileNotFoundError:
-            raise _not_initialised("the key-encryption key is missing") from None
-        except (UnsealError, ValueError) as error:
+            return self._backends.open(ca)
+        except KeyUnavailableError as error:
             raise _not_initialised(f"the key of {ca.slug} does not open: {error}") from None
 
     def _open(self, ca: Ca) -> Authority:
-        key = self.private_key(ca)
+        key = self.key(ca)
         try:
             certificate = x509.load_der_x509_certificate(ca.certificate)
             kinds = USER_KINDS if ca.kind == USER else PLATFORM_KINDS

@@ -1,11 +1,12 @@
 """A certificate authority whose key is open."""
 
+import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography import x509
 
@@ -25,10 +26,11 @@ from services.issuer.domain.profiles import (
     own_extensions,
     shared_extensions,
 )
-from services.issuer.keys import PrivateKey
+from services.issuer.keys import PrivateKey, SigningKey
 from shared.x509 import fingerprint, serial_hex
 
 LOG: Final = logging.getLogger(__name__)
+WorkT = TypeVar("WorkT")
 _FOREVER: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
@@ -57,7 +59,7 @@ class Authority:
     def __init__(
         self,
         name: x509.Name,
-        key: PrivateKey,
+        key: PrivateKey | SigningKey,
         kinds: Iterable[CertificateKind],
         links: IssuerLinks | None = None,
         validity: tuple[datetime, datetime] = _FOREVER,
@@ -69,6 +71,7 @@ class Authority:
         self._name, self._public_key, self._links = name, key.public_key(), links
         self._validity = validity
         self._sign = keys.signer(key)
+        self._blocks = not isinstance(key, PrivateKey)
         self._kinds = {OCSP_RESPONDER.kind, *kinds}
         self._templates: dict[tuple[object, ...], Template] = {}
         self.crl: Final = CrlTemplate.prepare(
@@ -80,7 +83,7 @@ class Authority:
         cls,
         certificate: x509.Certificate,
         slug: str,
-        key: PrivateKey,
+        key: PrivateKey | SigningKey,
         kinds: Iterable[CertificateKind],
         public_url: str,
     ) -> "Authority":
@@ -133,6 +136,10 @@ class Authority:
         template = Template.prepare(self._name, self._public_key, extensions)
         self._templates[profile.variant] = template
         return template
+
+    async def working(self, sign: Callable[[], WorkT]) -> WorkT:
+        """Let it sign: in a thread where its key is in a token, for that may take a while."""
+        return await asyncio.to_thread(sign) if self._blocks else sign()
 
     def signature(self, to_be_signed: bytes) -> bytes:
         """Return the key's signature. Raises `CA_CANNOT_SIGN`."""

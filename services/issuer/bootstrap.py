@@ -9,7 +9,7 @@ by the next:
    audit records, the root's first CRL. Whoever comes second at the same moment waits and finds all.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +24,13 @@ from services.issuer import keys, root_status
 from services.issuer.authority import Authority, Certificate
 from services.issuer.domain.identities import Identity, platform_ca, slug
 from services.issuer.domain.profiles import ISSUING_CA, ROOT_CA
+from services.issuer.key_backends import KeyBackends
 from services.issuer.keys import PrivateKey
 from services.issuer.settings import IssuerSettings
 from services.issuer.signing import Order, issue
 from services.issuer.store import cas, signed
-from services.issuer.store.cas import ACTIVE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
+from services.issuer.store.cas import ACTIVE, FILE, PLATFORM_ISSUING, PLATFORM_ROOT, Ca
 from services.issuer.store.crls import Crl
-from services.issuer.store.sealed import CA_KEY
 from services.issuer.store.signed import Issuance
 from shared import outbox
 from shared.clock import utc_now
@@ -38,7 +38,6 @@ from shared.database import Connection, Database
 from shared.files import write_private
 from shared.identifiers import uuid7
 from shared.outbox import OutboxRow, outbox_row
-from shared.secrets import Sealer
 from shared.x509 import public_key_der
 
 OPERATOR: Final = Principal(kind=PrincipalKind.OPERATOR, id="init", name="certwire init")
@@ -51,9 +50,10 @@ class RootKeyError(Exception):
 async def create_platform_ca(settings: IssuerSettings) -> None:
     """Make what is missing of the platform's CAs; logs in as the issuer's role.
 
-    Raises `RootKeyError`, and FileNotFoundError for a missing key-encryption key or passphrase.
+    Raises `RootKeyError`, `CA_CANNOT_SIGN` for a token that makes no key, and FileNotFoundError for
+    a missing key-encryption key or passphrase.
     """
-    sealer = settings.sealer
+    _ = settings.sealer  # nothing is begun without the keys
     database = await Database.open(settings, Service.ISSUER)
     try:
         async with database.transaction() as connection:
@@ -61,7 +61,7 @@ async def create_platform_ca(settings: IssuerSettings) -> None:
             active = [ca for ca in await cas.platform_cas(connection) if ca.state == ACTIVE]
             root = next((ca for ca in active if ca.kind == PLATFORM_ROOT), None)
             if root is None or len(active) == 1:
-                creation = _Creation(settings, connection, sealer)
+                creation = _Creation(settings, connection)
                 root = root or await creation.root_ca()
                 await creation.issuing_ca(root)
                 await creation.root_status(root)
@@ -81,7 +81,7 @@ async def sign_root_crl(settings: IssuerSettings) -> tuple[Ca, Crl]:
             roots = [ca for ca in known if ca.kind == PLATFORM_ROOT and ca.state == ACTIVE]
             if not roots:
                 raise RootKeyError("there is no root yet: run `certwire init`")
-            creation = _Creation(settings, connection, settings.sealer)
+            creation = _Creation(settings, connection)
             return roots[0], await creation.root_status(roots[0])
     finally:
         await database.close()
@@ -119,7 +119,6 @@ class _Creation:
 
     settings: IssuerSettings
     connection: Connection
-    sealer: Sealer
 
     async def root_ca(self) -> Ca:
         """Make the root: self-signed, its key in a file."""
@@ -133,20 +132,26 @@ class _Creation:
         return ca
 
     async def issuing_ca(self, root: Ca) -> Ca:
-        """Make an issuing CA below the root, its key sealed in its row."""
-        key = keys.generate(self.settings.ca_key_algorithm)
+        """Make an issuing CA below the root, its key where the settings say."""
         ca_id, name, identity = await self._name("Issuing CA")
+        made = await KeyBackends(self.settings).make(self.settings.ca_key_algorithm)
         order = Order(ISSUING_CA, identity, None, OPERATOR, _call(), for_ca_id=ca_id)
-        issuance = issue(root.id, self._open_root(root), order, public_key_der(key.public_key()))
-        sealed = self.sealer.seal(keys.to_der(key), CA_KEY.row(ca_id))
-        ca = _ca(ca_id, name, PLATFORM_ISSUING, order, issuance.certificate, root.id, sealed)
+        issuance = issue(
+            root.id, self._open_root(root), order, public_key_der(made.key.public_key())
+        )
+        ca = replace(
+            _ca(ca_id, name, PLATFORM_ISSUING, order, issuance.certificate, root.id),
+            key_backend=made.key_backend,
+            key_handle=made.key_handle,
+            sealed_key=made.sealed(self.settings.sealer, ca_id),
+        )
         await self._insert(ca, issuance, order)
         return ca
 
     async def root_status(self, root: Ca) -> Crl:
         """Sign what says which of the root's certificates are revoked."""
-        authority = self._open_root(root)
-        return await root_status.make(self.connection, root, authority, self.sealer, OPERATOR)
+        authority, sealer = self._open_root(root), self.settings.sealer
+        return await root_status.make(self.connection, root, authority, sealer, OPERATOR)
 
     async def _name(self, what: str) -> tuple[int, str, Identity]:
         ca_id = await cas.next_ca_id(self.connection)
@@ -179,7 +184,6 @@ def _ca(
     order: Order,
     certificate: Certificate,
     parent_id: int | None = None,
-    sealed_key: bytes | None = None,
 ) -> Ca:
     now = utc_now()
     return Ca(
@@ -199,8 +203,7 @@ def _ca(
         valid_days=order.profile.validity.days,
         path_length=order.profile.path_length,
         allow_leaf_certs=False,
-        key_backend="sealed" if sealed_key else "file",
-        sealed_key=sealed_key,
+        key_backend=FILE,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from cryptography import x509
 
@@ -12,7 +13,6 @@ from contracts.events import CaCreated
 from contracts.messages import Call
 from contracts.pki import CaState, CaView, NameConstraints
 from contracts.principal import Principal
-from services.issuer import keys
 from services.issuer.authority import Authority
 from services.issuer.domain import authorities, identities, name_constraints
 from services.issuer.domain.authorities import key_facts
@@ -20,12 +20,11 @@ from services.issuer.domain.distinguished_names import common_name, printed
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.identities import Identity
 from services.issuer.domain.profiles import user_ca
-from services.issuer.keys import PrivateKey
+from services.issuer.key_backends import CaKey
 from services.issuer.service import Issuer
 from services.issuer.signing import Order, Ownership, issue
 from services.issuer.store import cas, signed
 from services.issuer.store.cas import ACTIVE, PLATFORM, USER, Ca
-from services.issuer.store.sealed import CA_KEY
 from shared.clock import utc_now
 from shared.unit_of_work import UnitOfWork
 from shared.x509 import public_key_der, serial_hex
@@ -81,7 +80,7 @@ def constraints_of(above: Sequence[Ca], own: NameConstraints | None) -> NameCons
 
 
 async def make(
-    work: UnitOfWork, issuer: Issuer, plan: Plan, key: PrivateKey, actor: Principal, call: Call
+    work: UnitOfWork, issuer: Issuer, plan: Plan, key: CaKey, actor: Principal, call: Call
 ) -> Ca:
     """Make the CA, its certificate, and the records and events of both.
 
@@ -99,8 +98,9 @@ async def make(
     if plan.above:
         signer_id, authority = plan.above[0].id, issuer.authorities.authority(plan.above[0])
     else:
-        signer_id, authority = ca_id, Authority(plan.subject, key, [profile.kind])
-    issuance = issue(signer_id, authority, order, public_key_der(key.public_key()))
+        signer_id, authority = ca_id, Authority(plan.subject, key.key, [profile.kind])
+    public_key = public_key_der(key.key.public_key())
+    issuance = await authority.working(partial(issue, signer_id, authority, order, public_key))
     now, certificate = utc_now(), issuance.certificate
     ca = Ca(
         id=ca_id,
@@ -124,7 +124,9 @@ async def make(
         organization_id=plan.organization_id,
         created_by_user_id=plan.created_by_user_id,
         crl_base_url=plan.crl_base_url,
-        sealed_key=issuer.settings.sealer.seal(keys.to_der(key), CA_KEY.row(ca_id)),
+        key_backend=key.key_backend,
+        key_handle=key.key_handle,
+        sealed_key=key.sealed(issuer.settings.sealer, ca_id),
     )
     await cas.insert_ca(work.connection, ca)
     if ca.parent_id is not None:

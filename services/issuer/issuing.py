@@ -12,6 +12,7 @@ With an `Idempotency-Key`, 2 to 4 are one transaction, which claims the key firs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -64,7 +65,7 @@ async def sign_csr(issuer: Issuer, command: SignCsr) -> CertificateView:
             view = await issue_within(work.connection, issuer, wish, csr.public_key)
             return await work.answer(view)
     found = await issuer.visits.submit(wish.visit)  # 2
-    issuance = _signed(issuer, wish, found, csr.public_key, csr.public_key_der)
+    issuance = await _signed(issuer, wish, found, csr.public_key, csr.public_key_der)
     created_at = await issuer.issuance.submit(issuance)
     issuer.runtime.backlog.nudge()
     return views.of_issuance(issuance, csr.public_key, _when(created_at))
@@ -75,7 +76,7 @@ async def issue_within(
 ) -> CertificateView:
     """Issue a certificate in the transaction on a connection."""
     (found,) = await cas.visit(connection, [wish.visit])
-    issuance = _signed(issuer, wish, found, key, public_key_der(key))
+    issuance = await _signed(issuer, wish, found, key, public_key_der(key))
     (created_at,) = await signed.issue(connection, [issuance])
     return views.of_issuance(issuance, key, _when(created_at))
 
@@ -113,7 +114,7 @@ def permitted(wish: Wish, found: Sequence[Visited], now: datetime) -> Visited:  
     return visited
 
 
-def _signed(
+async def _signed(
     issuer: Issuer, wish: Wish, found: Sequence[Visited], key: PublicKey, public_key: bytes
 ) -> Issuance:
     visited = permitted(wish, found, utc_now())
@@ -127,7 +128,8 @@ def _signed(
         wish.call,
         ownership=owned,
     )
-    return issue(ca.id, issuer.authorities.authority(ca), order, public_key)  # 4
+    authority = issuer.authorities.authority(ca)
+    return await authority.working(partial(issue, ca.id, authority, order, public_key))  # 4
 
 
 def _profile(wish: Wish, ca: Ca, key: PublicKey) -> Profile:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Final, TypeAlias, assert_never
+from typing import ClassVar, Final, Protocol, TypeAlias, assert_never
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from contracts.errors import CertwireError, ErrorCode
 from contracts.pki import KeyType
+from shared.x509 import PublicKey
 
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -31,7 +32,7 @@ CURVES: Final[dict[int, ec.EllipticCurve]] = {
     521: ec.SECP521R1(),
 }
 _NAME: Final = re.compile(r"(?P<type>rsa|p)(?P<size>\d{1,5})|ed25519")
-_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
+HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
@@ -118,10 +119,17 @@ def generate(algorithm: KeyAlgorithm) -> PrivateKey:
     assert_never(algorithm.key_type)
 
 
-def signer(key: PrivateKey) -> Callable[[bytes], bytes]:
+class SigningKey(Protocol):
+    """A key that signs as `encoding.signature_algorithm` says of it, wherever it is."""
+
+    def public_key(self) -> PublicKey: ...
+    def sign(self, data: bytes) -> bytes: ...
+
+
+def signer(key: PrivateKey | SigningKey) -> Callable[[bytes], bytes]:
     """Return what signs as `encoding.signature_algorithm` says of the key."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return partial(_sign_ecdsa, key, ec.ECDSA(_HASHES[key.curve.name]))
+        return partial(_sign_ecdsa, key, ec.ECDSA(HASHES[key.curve.name]))
     if isinstance(key, rsa.RSAPrivateKey):
         return partial(_sign_rsa, key)
     return key.sign

@@ -12,6 +12,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -233,7 +234,8 @@ async def make(
     key = keys.generate(KeyAlgorithm.P256)
     call = Call(request_id=str(uuid7()), deadline=0)
     order = Order(profile, ocsp_responder(ca.slug), None, actor, call)
-    issuance = issue(ca.id, authority, order, public_key_der(key.public_key()))
+    public_key = public_key_der(key.public_key())
+    issuance = await authority.working(partial(issue, ca.id, authority, order, public_key))
     sealed = sealer.seal(keys.to_der(key), RESPONDER_KEY.row(ca.id))
     certificate = issuance.certificate
     row = ResponderRow(ca.id, certificate.der, sealed, certificate.not_after)

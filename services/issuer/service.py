@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
+from services.issuer.key_backends import KeyBackends
 from services.issuer.key_pool import Keys
 from services.issuer.settings import IssuerSettings
 from services.issuer.store.cas import Visit, Visited
@@ -30,6 +31,7 @@ class Issuer:
     crls: Crls
     responders: "Responders"
     keys: Keys
+    key_backends: KeyBackends
 
     async def warnings(self) -> list[str]:
         """Return what `certwire status` shows."""

@@ -3,16 +3,19 @@
 import os
 from dataclasses import replace
 from datetime import timedelta
+from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from services.issuer.domain.identities import TRUST_DOMAIN, host_name
 from services.issuer.domain.profiles import AGENT, INSTANCE, TWO_YEARS, Profile
 from services.issuer.keys import KeyAlgorithm
+from services.issuer.token import Token
 from shared.settings import SealingSettings
 
 PLATFORM_NAME_BYTES: Final = 48
@@ -22,6 +25,13 @@ DAY_SECONDS: Final = 86_400
 TWO_YEARS_SECONDS: Final = int(TWO_YEARS.total_seconds())
 SHORTEST_SECONDS: Final = 60
 """Certificates are backdated, so the agents of shorter ones would always be late."""
+
+
+class KeyBackendName(StrEnum):
+    """Where the key of a CA is; see `key_backends`."""
+
+    SEALED = "sealed"
+    PKCS11 = "pkcs11"
 
 
 def _workers() -> int:
@@ -45,6 +55,12 @@ class IssuerSettings(SealingSettings):
     """Of the platform's CAs, when they are made."""
     gateway_names: str = "localhost,127.0.0.1,::1"
     """DNS names and IP addresses of the gateway, beside the host of `public_url`."""
+    issuer_key_backend: KeyBackendName = KeyBackendName.SEALED
+    """Where keys of CAs are made; those that there are stay where they are."""
+    pkcs11_module: Path | None = None
+    """The token's library; its PIN is the secret file `pkcs11.pin`."""
+    pkcs11_token: str | None = None
+    """The token's label."""
     issuer_key_pool_rsa2048: int = Field(default=16, ge=0, le=10_000)
     """How many keys of certificates wait, ready to be taken; 0 makes none ahead."""
     issuer_key_pool_rsa4096: int = Field(default=8, ge=0, le=10_000)
@@ -83,6 +99,19 @@ class IssuerSettings(SealingSettings):
     def agent_profile(self) -> Profile:
         """Return the profile of agents with their lifetime."""
         return replace(AGENT, validity=timedelta(seconds=self.issuer_agent_lifetime_seconds))
+
+    @model_validator(mode="after")
+    def _name_a_token(self) -> "IssuerSettings":
+        if self.issuer_key_backend is KeyBackendName.PKCS11:
+            _ = self.token
+        return self
+
+    @cached_property
+    def token(self) -> Token:
+        """Return the process's only way to the token. Raises ValueError where none is named."""
+        if self.pkcs11_module is None or self.pkcs11_token is None:
+            raise ValueError("CERTWIRE_PKCS11_MODULE and CERTWIRE_PKCS11_TOKEN name no token")
+        return Token(self.pkcs11_module, self.pkcs11_token, self.secrets / "pkcs11.pin")
 
     @cached_property
     def key_pool(self) -> dict[KeyAlgorithm, int]:

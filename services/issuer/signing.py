@@ -11,6 +11,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from contracts.audit import AuditObject
@@ -66,16 +67,16 @@ async def sign(issuer: Issuer, order: Order, csr_pem: str) -> SignedCertificate:
     used for something else.
     """
     public_key_der = parse_csr(csr_pem).public_key_der  # 1
-    issuance = prepare(issuer, order, public_key_der)  # 2
+    issuance = await prepare(issuer, order, public_key_der)  # 2
     if await record(issuer, issuance):  # 3
         return reply(issuance.certificate)
     return reply(await _signed_before(issuer, issuance))  # 4
 
 
-def prepare(issuer: Issuer, order: Order, public_key_der: bytes) -> Issuance:
+async def prepare(issuer: Issuer, order: Order, public_key_der: bytes) -> Issuance:
     """Sign with the platform's issuing CA. Raises `CA_CANNOT_SIGN`."""
     ca, authority = issuer.authorities.signing()
-    return issue(ca.id, authority, order, public_key_der)
+    return await authority.working(partial(issue, ca.id, authority, order, public_key_der))
 
 
 def issue(ca_id: int, authority: Authority, order: Order, public_key_der: bytes) -> Issuance:

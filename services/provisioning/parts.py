@@ -29,7 +29,7 @@ def hand_out(settings: Settings, directory: Path, services: Iterable[Service]) -
     for part, files in parts(settings, services).items():
         (directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in files:
-            if file.is_file():  # without TLS of our own making there is none of its files
+            if file.is_file():  # without TLS of our own making, or a token, there is none of its
                 write_private(directory / part / file.name, file.read_bytes())
 
 
@@ -55,6 +55,8 @@ def _service(secrets: Path, service: Service) -> list[Path]:
         files.append(secrets / f"postgres-{service}.password")
     if service in SEALING:
         files.append(secrets / "kek")
+    if service is Service.ISSUER:
+        files.append(secrets / "pkcs11.pin")  # of a token, where CAs have their keys in one
     return files
 
 

@@ -38,6 +38,7 @@ from services.issuer.domain.permissions import (
     user_id,
 )
 from services.issuer.hierarchy import Plan, audited, check_in_use, check_is_a_users, view
+from services.issuer.keys import PrivateKey
 from services.issuer.service import Issuer
 from services.issuer.store import cas, grants
 from services.issuer.store.cas import Ca
@@ -47,8 +48,6 @@ from shared.database import Connection
 
 RSA_BITS: Final = 4096
 """Of a CA's key, where nothing is said of it: the ruling's."""
-SEALED: Final = "sealed"
-"""The backend of keys that can be exported."""
 
 
 async def create_ca(command: CreateCa, issuer: Issuer) -> CaWithKey:
@@ -63,13 +62,14 @@ async def create_ca(command: CreateCa, issuer: Issuer) -> CaWithKey:
         if command.call.idempotency is not None:
             await idempotency.refuse_or_answer(connection, command.call.idempotency)
         await _planned(connection, command)
-    key = await issuer.keys.take(algorithm)  # 2
+    key = await issuer.key_backends.make(algorithm)  # 2
     if command.call.deadline < time.time():
         raise CertwireError(ErrorCode.OUTCOME_UNKNOWN)
     async with issuer.runtime.unit_of_work(command) as work:  # 3
         plan = await _planned(work.connection, command, lock=True)
         ca = await hierarchy.make(work, issuer, plan, key, command.actor, command.call)
-        made = CaWithKey(ca=view(ca), private_key_pem=keys.to_pem(key))
+        private_key_pem = None if key.exportable is None else keys.to_pem(key.exportable)
+        made = CaWithKey(ca=view(ca), private_key_pem=private_key_pem)
         return await work.answer(made, secret=True)
 
 
@@ -111,9 +111,10 @@ async def get_ca_private_key(command: GetCaPrivateKey, issuer: Issuer) -> CaWith
     async with issuer.runtime.unit_of_work(command) as work:
         ca = await found(work.connection, command)
         check_is_a_users(ca)
-        if ca.key_backend != SEALED:
+        key = issuer.authorities.key(ca)
+        if not isinstance(key, PrivateKey):
             raise CertwireError(ErrorCode.CONFLICT, f"The key of CA {ca.id} stays in its token")
-        private_key_pem = keys.to_pem(issuer.authorities.private_key(ca))
+        private_key_pem = keys.to_pem(key)
         work.record(command.actor, "ca_export_private_key", audited(ca))
         exported = CaWithKey(ca=view(ca), private_key_pem=private_key_pem)
         return await work.answer(exported, secret=True)
@@ -156,7 +157,7 @@ async def rotate_ca(command: RotateCa, issuer: Issuer) -> CaView:
             await idempotency.refuse_or_answer(connection, command.call.idempotency)
         old, _ = await _replanned(connection, command)
     key_type, key_size = authorities.key_facts(hierarchy.certificate_of(old).public_key())
-    key = await issuer.keys.take(keys.key_spec(key_type, key_size, RSA_BITS))
+    key = await issuer.key_backends.make(keys.key_spec(key_type, key_size, RSA_BITS))
     if command.call.deadline < time.time():
         raise CertwireError(ErrorCode.OUTCOME_UNKNOWN)
     async with issuer.runtime.unit_of_work(command) as work:

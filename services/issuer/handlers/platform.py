@@ -136,7 +136,7 @@ async def _generate(
 ) -> SignedBundle:
     key = keys.generate(KeyAlgorithm.P256)
     order = Order(profile, identity, command.claim_id, command.actor, command.call, renews)
-    issuance = prepare(issuer, order, public_key_der(key.public_key()))
+    issuance = await prepare(issuer, order, public_key_der(key.public_key()))
     made = await asyncio.to_thread(
         bundles.make,
         f"{issuer.settings.platform_name} {identity.owner_id}",

@@ -10,7 +10,7 @@ import pytest
 from services.issuer.domain.profiles import INSTANCE
 from services.issuer.keys import KeyAlgorithm
 from services.issuer.service import Issuer
-from services.issuer.signing import Order, prepare
+from services.issuer.signing import Order, issue
 from services.issuer.store import revoked, signed
 from services.issuer.store.signed import Issuance
 from shared.identifiers import uuid7
@@ -23,7 +23,8 @@ from tests.unit.services.issuer.conftest import Records
 def issuance(issuer: Issuer) -> Issuance:
     """Return a certificate that is signed and not recorded."""
     key = public_key_der(key_of(KeyAlgorithm.P256).public_key())
-    return prepare(issuer, Order(INSTANCE, LEAVES[INSTANCE], uuid7(), ACTOR, call()), key)
+    ca, authority = issuer.authorities.signing()
+    return issue(ca.id, authority, Order(INSTANCE, LEAVES[INSTANCE], uuid7(), ACTOR, call()), key)
 
 
 async def test_a_serial_is_unique_for_its_issuer(issuer: Issuer) -> None:
