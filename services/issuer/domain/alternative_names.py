@@ -117,7 +117,7 @@ def dns_name(text: str) -> x509.DNSName:
         raise ValueError(f"{text!r} is not in ASCII: internationalised names begin with xn--")
     if not DNS_NAME.fullmatch(name):
         raise ValueError(f"{text!r} is no DNS name")
-    if _attempt(ip_address, name) is not None or name.rpartition(".")[2].isdigit():
+    if name.rpartition(".")[2].isdigit():  # RFC 1123 section 2.1
         raise ValueError(f"{text!r} is an IP address, no DNS name")
     return x509.DNSName(name)
 

@@ -8,13 +8,6 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
-from pkilint import loader  # type: ignore[import-untyped]  # pkilint has no annotations
-from pkilint.pkix import certificate as pkix  # type: ignore[import-untyped]  # as above
-from pkilint.pkix import extension, name
-from pkilint.validation import (  # type: ignore[import-untyped]  # as above
-    ValidationFindingSeverity,
-    ValidatorContainer,
-)
 
 from contracts.certificates import CertificateKind
 from services.issuer.authority import Certificate
@@ -42,6 +35,7 @@ from tests.unit.services.issuer.builders import (
     loaded,
     sign,
 )
+from tests.unit.services.issuer.linting import findings
 
 
 @cache
@@ -59,42 +53,6 @@ def leaf(
 
 
 # --- pkilint -------------------------------------------------------------------------------------
-
-
-@cache
-def linter() -> ValidatorContainer:
-    """Return the validations of `lint_pkix_cert`."""
-    return pkix.create_pkix_certificate_validator_container(
-        pkix.create_decoding_validators(name.ATTRIBUTE_TYPE_MAPPINGS, extension.EXTENSION_MAPPINGS),
-        [
-            pkix.create_issuer_validator_container([]),
-            pkix.create_validity_validator_container(),
-            pkix.create_subject_validator_container([]),
-            pkix.create_extensions_validator_container([]),
-            pkix.create_spki_validator_container([]),
-        ],
-    )
-
-
-def findings(certificate: Certificate) -> list[str]:
-    """Return what pkilint finds worth a warning or more.
-
-    Its URI syntax is a list of schemes without `spiffe`, which SPIFFE-ID section 2 prescribes.
-    """
-    document = loader.RFC5280CertificateDocumentLoader().load_pem_document(
-        pem(certificate.der), "certificate"
-    )
-    found = [
-        f"{description.finding.code} {description.message}"
-        for result in linter().validate(document.root)
-        for description in result.finding_descriptions
-        if description.finding.severity <= ValidationFindingSeverity.WARNING
-    ]
-    return [
-        text
-        for text in found
-        if 'pkix.invalid_uri_syntax Invalid URI syntax: "spiffe://' not in text
-    ]
 
 
 @pytest.mark.parametrize("algorithm", CA_ALGORITHMS)
