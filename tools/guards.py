@@ -13,6 +13,7 @@ FORBIDDEN_NAMES: Final = {"base", "common", "helper", "helpers", "misc", "util",
 
 GATEWAY: Final = "tests/contract/gateway"
 INSTANCE: Final = "tests/contract/instance"
+ISSUER: Final = "tests/unit/services/issuer"
 # Modules that are tested through a service's face, in dialogues: module pattern → test file.
 TESTED_BY: Final[dict[str, str]] = {
     "shared/broker.py": "tests/contract/test_broker.py",
@@ -24,6 +25,7 @@ TESTED_BY: Final[dict[str, str]] = {
     "services/audit/handlers.py": "tests/unit/services/audit/test_log.py",
     "services/gateway/dialects/fastpki/*.py": f"{GATEWAY}/test_token_endpoint.py",
     "services/gateway/dialects/fastpki/audit_logs.py": f"{GATEWAY}/test_audit_logs.py",
+    "services/gateway/dialects/fastpki/certificates.py": f"{GATEWAY}/test_certificates.py",
     "services/gateway/dialects/instance*.py": f"{GATEWAY}/test_instance_calls.py",
     "services/gateway/dialects/portlama*.py": f"{GATEWAY}/test_portlama.py",
     "services/gateway/dialects/dialect.py": f"{GATEWAY}/test_http.py",
@@ -34,6 +36,8 @@ TESTED_BY: Final[dict[str, str]] = {
     "services/instance/handlers/inbound.py": f"{INSTANCE}/test_inbound.py",
     "services/instance/handlers/secrets.py": f"{INSTANCE}/test_administration.py",
     "services/instance/store/*.py": f"{INSTANCE}/test_renewals.py",
+    "services/issuer/issuing.py": f"{ISSUER}/handlers/test_certificates.py",
+    "services/issuer/views.py": f"{ISSUER}/handlers/test_certificates.py",
     "services/registry/*.py": "tests/unit/services/registry/test_admin.py",
     "services/registry/store/*.py": "tests/unit/services/registry/test_admin.py",
 }
