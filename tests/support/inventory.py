@@ -1,9 +1,15 @@
 """Certificates by the hundred thousand, written straight into the table."""
 
+from datetime import datetime, timedelta
+from typing import Any
+
 import asyncpg
 
+from contracts.principal import Principal, PrincipalKind, Role
+from shared import cursors
 from tests.support.servers import PostgresServer
 
+ROOT = Principal(kind=PrincipalKind.USER, id="1", name="root", role=Role.SUPERUSER)
 DAYS = 400
 """Users' certificates begin over so many days before now, and last a year."""
 FILL = """
@@ -17,7 +23,7 @@ SELECT
         WHEN n % 3 = 0 THEN 'client' ELSE 'server' END,
     CASE WHEN is_instance THEN 'instance' ELSE 'issuer' END, n::text, 'CN=' || common_name,
     ARRAY[CASE WHEN is_instance THEN 'URI:spiffe://certwire.internal/instance/' || n
-        ELSE 'DNS:' || common_name END],
+        ELSE 'DNS:' || lower(common_name) END],
     md5(n::text), $2, begun,
     begun + CASE WHEN is_instance THEN interval '1 day' ELSE interval '365 days' END, begun,
     CASE WHEN n % 1000 = 7 THEN begun END, CASE WHEN n % 1000 = 7 THEN 'superseded' END,
@@ -74,3 +80,58 @@ async def superuser(
     return await asyncpg.connect(
         postgres.superuser_url_of(database_url.rsplit("/", 1)[-1]), command_timeout=300
     )
+
+
+def user(number: int, organization_id: int | None = None, role: Role = Role.USER) -> Principal:
+    """Return a user of an organisation, or of none."""
+    return Principal(
+        kind=PrincipalKind.USER,
+        id=str(number),
+        name=f"user {number}",
+        role=role,
+        organization_id=organization_id,
+    )
+
+
+def searches(now: datetime) -> dict[str, tuple[Principal, dict[str, Any]]]:
+    """Return what is looked for, by whom, among the certificates of `fill`."""
+    return {
+        "everything": (ROOT, {}),
+        "a page far on": (ROOT, {"cursor": cursors.encode(1000)}),
+        "a common name": (ROOT, {"common_name": "web-100001.example.com"}),
+        "a beginning": (ROOT, {"common_name": "web-1000*"}),
+        "a frequent beginning": (ROOT, {"common_name": "web-*"}),
+        "no such beginning": (ROOT, {"common_name": "zzz*"}),
+        "an alternative name": (ROOT, {"san": "Web-100001.example.com"}),
+        "an instance's name": (
+            ROOT,
+            {"san": "spiffe://certwire.internal/instance/497f6eca-6276-4993-bfeb-53cbbbba6f08"},
+        ),
+        "a serial": (ROOT, {"serial_hex": "c4ca4238a0b923820dcc509a6f75849b"}),
+        "a fingerprint": (ROOT, {"fingerprint": "f" * 64}),
+        "valid ones": (ROOT, {"status": "valid"}),
+        "revoked ones": (ROOT, {"status": "revoked"}),
+        "expired ones": (ROOT, {"status": "expired"}),
+        "CAs": (ROOT, {"certificate_type": "ca"}),
+        "servers": (ROOT, {"certificate_type": "server"}),
+        "instances": (ROOT, {"certificate_type": "instance"}),
+        "those of a CA": (ROOT, {"issuer_id": 18}),
+        "those of an organisation": (ROOT, {"organization_id": 18}),
+        "what ends this week": (
+            ROOT,
+            {
+                "certificate_type": "server",
+                "expires_after": now,
+                "expires_before": now + 7 * timedelta(days=1),
+            },
+        ),
+        "what is valid and ends soon": (
+            ROOT,
+            {"status": "valid", "expires_before": now + timedelta(days=30)},
+        ),
+        "a member": (user(18, 18), {}),
+        "a member's beginning": (user(18, 18), {"common_name": "web-*"}),
+        "a member's revoked": (user(18, 18), {"status": "revoked"}),
+        "who has no organisation": (user(18), {}),
+        "who has nothing": (user(10**9, 10**9), {"status": "valid"}),
+    }

@@ -40,9 +40,30 @@ class Search:
 
 
 # Conditions that are not made are NULL, and gone once the statement is planned for its arguments;
-# so are the parts of what is visible that the user has no use for. What is left is read in the
-# order of an index as far as the page goes. A serial is looked up at each CA, which has an index.
-SEARCH: Final = """
+# so are the parts of what is visible that the user has no use for. Each part is read no further
+# than the page goes. A serial is looked up at each CA, which has an index; names are looked up
+# before everything else, as Postgres has no idea how rare they are.
+_MEETS_ALL: Final = """
+    ($4::bigint IS NULL OR id < $4)
+    AND ($5::text IS NULL OR lower(common_name) = lower($5))
+    AND ($6::text IS NULL OR lower(common_name) LIKE lower($6))
+    AND ($7::text[] IS NULL OR id = ANY (ARRAY(
+        SELECT id FROM certificate WHERE kind <> 'instance' AND subject_alternative_names && $7
+        UNION ALL
+        SELECT id FROM certificate WHERE kind = 'instance' AND subject_alternative_names && $7
+            AND lower(common_name) = $18)))
+    AND ($8::text IS NULL OR serial_hex = $8 AND ca_id = ANY (ARRAY(SELECT id FROM ca)))
+    AND ($9::text IS NULL OR fingerprint = $9)
+    AND ($10::boolean IS NULL
+        OR CASE WHEN $10 THEN revoked_at IS NOT NULL ELSE revoked_at IS NULL END)
+    AND ($11::text IS NULL OR kind = $11)
+    AND ($12::bigint IS NULL OR ca_id = $12)
+    AND ($13::bigint IS NULL OR organization_id = $13)
+    AND ($14::timestamptz IS NULL OR not_after >= $14)
+    AND ($15::timestamptz IS NULL OR not_after <= $15)
+    ORDER BY id DESC LIMIT $16 + 1
+"""
+SEARCH: Final = f"""
 SELECT id, ca_id, serial_hex, fingerprint, kind, owner_service, owner_id, common_name, subject,
     subject_alternative_names, certificate, not_before, not_after, created_at, revoked_at,
     revocation_reason, revocation_detail, organization_id, created_by_user_id, for_ca_id, found
@@ -51,36 +72,18 @@ FROM (
         sum(octet_length(certificate)) OVER (ORDER BY id DESC ROWS UNBOUNDED PRECEDING)
             - octet_length(certificate) AS octets_before
     FROM (
-        SELECT * FROM (
-            (SELECT * FROM certificate WHERE $1 ORDER BY id DESC)
-            UNION ALL
-            (SELECT * FROM certificate WHERE NOT $1 AND organization_id = $2 ORDER BY id DESC)
-            UNION ALL
-            (SELECT * FROM certificate WHERE NOT $1 AND created_by_user_id = $3
-                AND (organization_id = $2) IS NOT TRUE ORDER BY id DESC)
-        ) AS visible
-        WHERE ($4::bigint IS NULL OR id < $4)
-            AND ($5::text IS NULL OR lower(common_name) = lower($5))
-            AND ($6::text IS NULL OR lower(common_name) LIKE lower($6))
-            AND ($7::text[] IS NULL
-                OR kind <> 'instance' AND subject_alternative_names && $7
-                OR kind = 'instance' AND subject_alternative_names && $7
-                    AND lower(common_name) = $18)
-            AND ($8::text IS NULL OR serial_hex = $8 AND ca_id = ANY (ARRAY(SELECT id FROM ca)))
-            AND ($9::text IS NULL OR fingerprint = $9)
-            AND ($10::boolean IS NULL
-                OR CASE WHEN $10 THEN revoked_at IS NOT NULL ELSE revoked_at IS NULL END)
-            AND ($11::text IS NULL OR kind = $11)
-            AND ($12::bigint IS NULL OR ca_id = $12)
-            AND ($13::bigint IS NULL OR organization_id = $13)
-            AND ($14::timestamptz IS NULL OR not_after >= $14)
-            AND ($15::timestamptz IS NULL OR not_after <= $15)
+        (SELECT * FROM certificate WHERE $1 AND {_MEETS_ALL})
+        UNION ALL
+        (SELECT * FROM certificate WHERE NOT $1 AND organization_id = $2 AND {_MEETS_ALL})
+        UNION ALL
+        (SELECT * FROM certificate WHERE NOT $1 AND created_by_user_id = $3
+            AND (organization_id = $2) IS NOT TRUE AND {_MEETS_ALL})
         ORDER BY id DESC LIMIT $16 + 1
     ) AS page
 ) AS measured
 WHERE octets_before <= $17
 ORDER BY id DESC LIMIT $16
-"""
+"""  # noqa: S608 - put together from constants
 
 
 async def search(connection: Connection, asked: Search) -> tuple[list[Kept], bool]:
