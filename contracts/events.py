@@ -75,6 +75,25 @@ class CertificateRevoked(CertificateEvent):
     detail: str
 
 
+class CertificateExpiring(CertificateEvent):
+    """It ends within `days_ahead` days (30, 7 or 1): said once for each of them.
+
+    `days_left`, the last one begun, is less where nothing could be said in time.
+    """
+
+    VERB: ClassVar[str] = "expiring"
+
+    not_after: datetime
+    days_ahead: int
+    days_left: int
+
+
+class CertificateExpired(CertificateEvent):
+    VERB: ClassVar[str] = "expired"
+
+    not_after: datetime
+
+
 class CaEvent(Event):
     """A certificate authority, named by its slug."""
 

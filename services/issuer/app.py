@@ -46,6 +46,7 @@ from contracts.pki import (
 from contracts.subjects import Service
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
+from services.issuer.expiry import Expiry
 from services.issuer.handlers import cas, certificates, grants, inventory, platform, status
 from services.issuer.key_backends import KeyBackends
 from services.issuer.key_pool import Keys
@@ -130,6 +131,7 @@ async def build(settings: IssuerSettings) -> Application:
             issuer.crls.keep_up,
             issuer.crls.sweep,
             issuer.keys.fill,
+            Expiry(issuer.runtime.database, issuer.runtime.backlog).announce,
         ),
         problems=issuer.authorities.problems,
         warnings=issuer.warnings,
