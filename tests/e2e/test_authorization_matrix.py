@@ -26,9 +26,9 @@ from tests.support.platform import Platform
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ELSEWHERE = (
-    ("/api/v1/auth", "tests/e2e/test_fastpki_permissions.py"),
-    ("/api/v1/users", "tests/e2e/test_fastpki_permissions.py"),
-    ("/api/v1/organizations", "tests/e2e/test_fastpki_permissions.py"),
+    ("/api/v1/auth", "tests/e2e/test_fastpki_users.py"),
+    ("/api/v1/users", "tests/e2e/test_fastpki_users.py"),
+    ("/api/v1/organizations", "tests/e2e/test_fastpki_users.py"),
     ("/api/v1/cas", "tests/e2e/test_fastpki_permissions.py"),
     ("/api/v1/certificates", "tests/e2e/test_fastpki_permissions.py"),
     ("/api/v1/export", "tests/e2e/test_fastpki_permissions.py"),
