@@ -109,7 +109,7 @@ async def test_every_route(alice: httpx2.AsyncClient, stand_in: StandIn, slash: 
             command in {CreateCertificate, GetCertificatePrivateKey}
         )
         (sent,) = stand_in.heard_of(command)
-        assert sent.actor == ALICE
+        assert getattr(sent, "actor", None) == ALICE
 
 
 async def test_a_certificate_as_it_is_shown(alice: httpx2.AsyncClient) -> None:
@@ -146,7 +146,8 @@ async def test_what_is_asked_for_reaches_the_issuer(
     alice: httpx2.AsyncClient, stand_in: StandIn
 ) -> None:
     sans = {"san_dns_names": ["a.example.com"], "san_ip_addresses": [], "san_email_addresses": None}
-    body = {"csr": "a CSR", "certificate_type": "dual_purpose", "ca_name": "Acme Issuing CA"}
+    body: dict[str, object] = {"csr": "a CSR", "certificate_type": "dual_purpose"}
+    body |= {"ca_name": "Acme Issuing CA"}
     body |= {"common_name": "a", "valid_days": 7, **sans}
     await alice.post(f"{CERTIFICATES}/sign-csr", json=body, headers={"Idempotency-Key": "k"})
     (sent,) = stand_in.heard_of(SignCsr)
