@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from contracts.certificates import CertificateKind
 from contracts.messages import Command
 from contracts.pki import (
     CA_PAGE,
@@ -166,7 +167,7 @@ def test_a_refusal_is_recorded_with_what_it_was_about() -> None:
                 call=call(),
                 actor=ACTOR,
                 csr_pem="",
-                certificate_type="server",  # type: ignore[arg-type]  # as it comes over the bus
+                certificate_type=CertificateKind.SERVER,
                 ca_name="Acme",
             ),
             ("ca", "Acme"),

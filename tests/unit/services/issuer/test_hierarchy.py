@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -94,7 +95,7 @@ def faults(certificate_pem: str) -> list[str]:
 async def test_chains_verify_at_any_depth(
     issuer: Issuer, tmp_path: Path, key_type: KeyType, key_size: int | None
 ) -> None:
-    key = {"key_type": key_type, "key_size": key_size, "allow_leaf_certs": True}
+    key: dict[str, Any] = {"key_type": key_type, "key_size": key_size, "allow_leaf_certs": True}
     ca = await made(issuer, path_length=2, name_constraints=EXAMPLE, **key)
     assert (ca.key_type, ca.key_size) == (key_type, key_size or 256)
     for depth in (1, 2, 3):

@@ -120,13 +120,13 @@ async def test_a_root(issuer: Issuer, records: Records) -> None:
 async def test_what_is_asked_for_comes_first_then_the_ca_then_who_asks_then_its_state(
     issuer: Issuer,
 ) -> None:
-    wrong = {"subject_dn": "nonsense"}
+    wrong: dict[str, Any] = {"subject_dn": "nonsense"}
     assert await refusal(issuer, new_ca(parent_ca_id=99, **wrong)) is ErrorCode.INVALID_REQUEST
     assert await refusal(issuer, new_ca(key_size=100)) is ErrorCode.INVALID_REQUEST
     assert await refusal(issuer, new_ca(actor=MEMBER)) is ErrorCode.FORBIDDEN
     assert await refusal(issuer, new_ca(parent_ca_id=99, actor=MEMBER)) is ErrorCode.NOT_FOUND
     root = await made(issuer, path_length=0)
-    below = {"parent_ca_id": root.id}
+    below: dict[str, Any] = {"parent_ca_id": root.id}
     assert await refusal(issuer, new_ca("B", actor=STRANGER, **below)) is ErrorCode.FORBIDDEN
     assert await refusal(issuer, new_ca("B", **below)) is ErrorCode.AGAINST_POLICY
     await ask(issuer, about(RetireCa, root))
