@@ -226,7 +226,7 @@ async def publish(
     number = last.row.number + 1 if last else 1
     before = last.row.entries if last else 0
     segments: list[bytes | memoryview] = list(last.segments) if last else []
-    new = [(_entry(item), int(item.not_after.timestamp())) for item in taken]
+    new = await asyncio.to_thread(_entries, taken)
     if remake and last is not None:
         ends = await crls.ends(connection, ca.id)
         kept = await asyncio.to_thread(_unexpired, last, ends)
@@ -265,8 +265,15 @@ def _remake_at(ca: Ca, term: Term, now: datetime) -> datetime | None:
     return now + term.remade_after
 
 
-def _entry(item: Waiting) -> bytes:
-    return crl.entry(item.serial_hex, item.revoked_at, item.reason)
+def _entries(taken: Sequence[Waiting]) -> list[tuple[bytes, int]]:
+    """Return entries with the ends of their certificates in Unix seconds."""
+    return [
+        (
+            crl.entry(item.serial_hex, item.revoked_at, item.reason),
+            int(item.not_after.timestamp()),
+        )
+        for item in taken
+    ]
 
 
 def _unexpired(last: Held, ends: Sequence[Sequence[int]]) -> list[tuple[bytes, int]]:
