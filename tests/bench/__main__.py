@@ -1,4 +1,6 @@
-"""`python -m tests.bench`: renewals by Certwire beside OpenBao, round after round, and a table.
+"""`python -m tests.bench`: Certwire beside OpenBao, round after round, and a table.
+
+Renewals, or with `--work sign-csr` CSRs of users.
 
 Exit code 1: an answer outside 2xx, or a platform that does not hold exactly what its clients got.
 """
@@ -28,6 +30,7 @@ from tests.bench.openbao import OpenBao, openbao
 from tests.bench.processes import CpuTimes, difference
 from tests.bench.servers import ServerError
 from tests.bench.summary import Segment
+from tests.bench.work import Work
 
 Server = Certwire | OpenBao
 
@@ -64,11 +67,13 @@ def _bench(options: argparse.Namespace) -> int:
         servers: list[Server] = []
         if options.only != report.OPENBAO:
             _say("starting Certwire …")
-            servers.append(stack.enter_context(certwire(directory / "certwire", options.home)))
+            servers.append(
+                stack.enter_context(certwire(directory / "certwire", options.home, options.work))
+            )
         if options.only != report.CERTWIRE:
             _say("starting OpenBao …")
-            servers.append(stack.enter_context(openbao(directory / "openbao")))
-        bench = _Bench(servers)
+            servers.append(stack.enter_context(openbao(directory / "openbao", options.work)))
+        bench = _Bench(servers, keep_alive=options.work is Work.SIGN_CSR)
         bench.round(0, [WARM_UP_CONNECTIONS], WARM_UP)
         bench.segments.clear()
         rounds = _measure_rounds(bench, options)
@@ -97,8 +102,9 @@ def _measure_rounds(bench: "_Bench", options: argparse.Namespace) -> int:
 class _Bench:
     """The measured segments, and the serial of every certificate that a client got."""
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[Server], *, keep_alive: bool) -> None:
         self.servers = servers
+        self.keep_alive = keep_alive
         self.segments: list[Segment] = []
         self.serials: dict[str, list[int]] = {server.name: [] for server in servers}
         self.errors = 0
@@ -115,7 +121,8 @@ class _Bench:
         jobs = server.jobs(count)
         before = self._cpu()
         start = time.perf_counter()
-        run = drive(("127.0.0.1", server.port), jobs, connections, SEGMENT_LIMIT_SECONDS)
+        address = ("127.0.0.1", server.port)
+        run = drive(address, jobs, connections, SEGMENT_LIMIT_SECONDS, keep_alive=self.keep_alive)
         good = [sample for sample in run.samples if sample.ok]
         settle_seconds = server.settle()
         took = time.perf_counter() - start
@@ -188,6 +195,7 @@ def _facts(
         "disk": _file_system(directory),
         "python": f"{platform.python_version()}, {ssl.OPENSSL_VERSION}",
         "servers": ", ".join(f"{server.name} {server.version}" for server in servers),
+        "work": str(options.work),
         "load": f"{options.count} certificates a segment, {rounds} rounds in alternation",
     }
 
@@ -204,6 +212,7 @@ def _file_system(directory: Path) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--work", type=Work, choices=list(Work), default=Work.RENEW)
     parser.add_argument("--rounds", type=_positive, default=5)
     parser.add_argument("--count", type=_positive, default=300, help="certificates a segment")
     parser.add_argument("--connections", type=_positive, nargs="+", default=[1, 16, 64])

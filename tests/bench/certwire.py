@@ -21,11 +21,12 @@ from cryptography import x509
 from services.cli.ports import read_ports
 from services.embedded import free_port
 from tests.bench.json_client import JsonClient
-from tests.bench.keys import key_and_request
+from tests.bench.keys import key_and_request, server_key_and_request
 from tests.bench.ledger import Ledger
 from tests.bench.load import Job, client_context, http_request
 from tests.bench.processes import CpuTimes, cpu_of_tree
 from tests.bench.servers import ServerError, log_tail, running
+from tests.bench.work import Work
 
 START_SECONDS = 60
 SETTLE_LIMIT_SECONDS = 30
@@ -102,6 +103,78 @@ class Certwire:
         return self.ledger.discrepancies(serials, self.used)
 
 
+TOKEN_SECONDS = 600
+"""A token is good for 900."""
+
+
+@dataclass
+class Signing(Certwire):
+    """A running platform with a CA of a user's own."""
+
+    client: JsonClient | None = None
+    login: dict[str, str] = field(default_factory=dict)
+    ca_id: int = 0
+    token_until: float = 0.0
+
+    @classmethod
+    def of(cls, platform: Certwire, bootstrap: Path, client: JsonClient) -> "Signing":
+        """Log in as the superuser and make the CA."""
+        login = json.loads((bootstrap / "superuser.json").read_text())
+        signing = cls(
+            platform.port,
+            platform.pid,
+            platform.version,
+            platform.issuer,
+            platform.maker,
+            platform.ledger,
+            client=client,
+            login=login,
+        )
+        signing.prepare(0)
+        name = f"Bench {secrets.token_hex(4)}"
+        made = client.call(
+            "POST", "/api/v1/cas/", {"name": name, "subject_dn": f"CN={name}", "key_type": "ec"}
+        )
+        signing.ca_id = made["id"]
+        signing.issuer = x509.load_pem_x509_certificate(made["certificate"].encode())
+        return signing
+
+    def prepare(self, _count: int) -> None:
+        """Have a token that is good for the round."""
+        if time.monotonic() < self.token_until:
+            return
+        assert self.client is not None
+        self.client.headers["Authorization"] = f"Bearer {self.client.log_in(self.login)}"
+        self.token_until = time.monotonic() + TOKEN_SECONDS
+
+    def jobs(self, count: int) -> list[Job]:
+        """`count` CSRs to be signed."""
+        assert self.client is not None
+        context, headers = client_context(), self.client.headers
+        jobs = []
+        for number in range(count):
+            key = server_key_and_request(f"{number}.bench.test")
+            asked = {"csr": key.csr_pem, "certificate_type": "server", "ca_id": self.ca_id}
+            request = http_request(
+                "POST",
+                "/api/v1/certificates/sign-csr",
+                f"localhost:{self.port}",
+                json.dumps({**asked, "valid_days": 1}).encode(),
+                headers,
+                keep_alive=True,
+            )
+            jobs.append(Job(request, context, key))
+        return jobs
+
+    def certificate_pem(self, body: bytes) -> str:
+        return str(json.loads(body)["certificate"])
+
+    def discrepancies(self, serials: list[int]) -> list[str]:
+        return self.ledger.signing_discrepancies(
+            serials, self.ca_id, self.issuer.subject.rfc4514_string()
+        )
+
+
 def part_of(argv: Sequence[str]) -> str:
     """Which part of the platform a process is, by its command line."""
     program = Path(argv[0].split(" ")[0]).name
@@ -114,7 +187,7 @@ def part_of(argv: Sequence[str]) -> str:
 
 
 @contextmanager
-def certwire(directory: Path, home: Path | None) -> Iterator[Certwire]:
+def certwire(directory: Path, home: Path | None, work: Work) -> Iterator[Certwire]:
     """A new platform, or the one that runs in `home`."""
     directory.mkdir()
     directory.chmod(0o755)
@@ -131,7 +204,12 @@ def certwire(directory: Path, home: Path | None) -> Iterator[Certwire]:
         maker = InstanceMaker(port, bootstrap, files)
         ledger = stack.enter_context(Ledger.opened(bootstrap))
         version = importlib.metadata.version("certwire")
-        yield Certwire(port, pid, version, chain[-1], maker, ledger)
+        platform = Certwire(port, pid, version, chain[-1], maker, ledger)
+        if work is Work.SIGN_CSR:
+            context = ssl.create_default_context(cafile=str(bootstrap / "ca.crt"))
+            client = stack.enter_context(JsonClient(port, context))
+            platform = Signing.of(platform, bootstrap, client)
+        yield platform
 
 
 class InstanceMaker:

@@ -4,6 +4,7 @@ import http.client
 import json
 import ssl
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from tests.bench.servers import ServerError
 
@@ -26,6 +27,16 @@ class JsonClient:
 
     def __exit__(self, *_: object) -> None:
         self.connection.close()
+
+    def log_in(self, login: dict[str, str]) -> str:
+        """Exchange a password for a token of Certwire's."""
+        form = {**self.headers, "Content-Type": "application/x-www-form-urlencoded"}
+        self.connection.request("POST", "/api/v1/auth/token", urlencode(login), form)
+        with self.connection.getresponse() as response:
+            text = response.read()
+        if response.status != http.HTTPStatus.OK:
+            raise ServerError(f"the login: {response.status} {text[:300]!r}")
+        return str(json.loads(text)["access_token"])
 
     def call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         content = None if body is None else json.dumps(body)

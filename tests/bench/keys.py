@@ -26,12 +26,21 @@ class KeyAndRequest:
 
 def key_and_request(instance_id: str) -> KeyAndRequest:
     """A fresh key with the CSR that an instance of this id would send."""
-    key = ec.generate_private_key(ec.SECP256R1())
     uri = x509.UniformResourceIdentifier(f"spiffe://bench.test/instance/{instance_id}")
+    return _key_and_request(f"instance:{instance_id}", uri)
+
+
+def server_key_and_request(host: str) -> KeyAndRequest:
+    """A fresh key with the CSR of a TLS server."""
+    return _key_and_request(host, x509.DNSName(host))
+
+
+def _key_and_request(common_name: str, name: x509.GeneralName) -> KeyAndRequest:
+    key = ec.generate_private_key(ec.SECP256R1())
     csr = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(_name(f"instance:{instance_id}"))
-        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .subject_name(_name(common_name))
+        .add_extension(x509.SubjectAlternativeName([name]), critical=False)
         .sign(key, hashes.SHA256())
     )
     return KeyAndRequest(

@@ -16,12 +16,14 @@ import nats
 from nats.aio.client import Client
 
 from contracts.audit import Outcome
-from contracts.events import CertificateRenewed
+from contracts.events import CertificateIssued, CertificateRenewed
 from contracts.instance import RenewCertificate
+from contracts.pki import SignCsr
 from contracts.subjects import AUDIT_STREAM, EVENTS_STREAM, Service, audit_record
 
 EVENT_SUBJECT = CertificateRenewed.nats_subject()
 RECORD_SUBJECT = audit_record(Service.INSTANCE, str(RenewCertificate.ACTION))
+SIGNING_SUBJECT = audit_record(Service.ISSUER, str(SignCsr.ACTION))
 MESSAGE_TIMEOUT_SECONDS = 10
 MIRROR_LAG_SECONDS = 1
 
@@ -39,6 +41,13 @@ WHERE instance_id = ANY($1::uuid[]) AND revoked_at IS NULL
 RECORDS = """
 SELECT record::jsonb -> 'object' ->> 'name' FROM audit.record
 WHERE service = 'instance' AND action = $2 AND outcome = $3 AND actor_id = ANY($1::text[])
+"""
+SIGNED = "SELECT serial_hex FROM issuer.certificate WHERE ca_id = $1 AND kind = 'server'"
+SIGNING_RECORDS = """
+SELECT record::jsonb -> 'detail' ->> 'serial_hex' FROM audit.record
+WHERE service = 'issuer' AND action = 'cert_create' AND outcome = 'success'
+    AND record::jsonb -> 'detail' ->> 'kind' = 'server'
+    AND record::jsonb -> 'detail' ->> 'issuer' = $1
 """
 # Whether nothing is left to do: all revocations told, all records published, kept and verified.
 SETTLED = """
@@ -95,6 +104,32 @@ class Ledger:
     def discrepancies(self, serials: Sequence[int], instance_ids: Sequence[str]) -> list[str]:
         """Where the record differs from one renewal by each instance, with these serials."""
         return self._runner.run(self._discrepancies(serials, instance_ids))
+
+    def signing_discrepancies(
+        self, serials: Sequence[int], ca_id: int, ca_subject: str
+    ) -> list[str]:
+        """Where the record differs from one certificate of this CA for each of these serials."""
+        return self._runner.run(self._signing_discrepancies(serials, ca_id, ca_subject))
+
+    async def _signing_discrepancies(
+        self, serials: Sequence[int], ca_id: int, ca_subject: str
+    ) -> list[str]:
+        await asyncio.sleep(MIRROR_LAG_SECONDS)
+        expected = [f"{serial:x}" for serial in serials]
+        events = await self._messages(EVENTS_STREAM, CertificateIssued.nats_subject())
+        records = await self._messages(AUDIT_STREAM, SIGNING_SUBJECT)
+        signed = await self._database.fetch(SIGNED, ca_id)
+        stored = await self._database.fetch(SIGNING_RECORDS, ca_subject)
+        told = [e for e in events if (e["issuer"], e["kind"]) == (ca_subject, "server")]
+        details = [record["detail"] for record in records if record["outcome"] == Outcome.SUCCESS]
+        audited = [d for d in details if (d["issuer"], d["kind"]) == (ca_subject, "server")]
+        found = [
+            compare("certificate of the issuer", expected, [row[0] for row in signed]),
+            compare("event", expected, [event["serial_hex"] for event in told]),
+            compare("audit record on the stream", expected, [d["serial_hex"] for d in audited]),
+            compare("audit record in the audit service", expected, [row[0] for row in stored]),
+        ]
+        return [line for line in found if line]
 
     async def _count(self, stream: str, subject: str) -> int:
         info = await self._streams.stream_info(stream, subjects_filter=subject)

@@ -1,6 +1,7 @@
-"""The load generator: a closed loop in one thread, one TLS handshake a request, for any server.
+"""The load generator: a closed loop in one thread, for any server.
 
-What is costly and no part of the exchange (keys, CSRs, TLS contexts) the caller makes beforehand.
+Every request has a connection of its own, or each connection is kept for one after the other. What
+is costly and no part of the exchange (keys, CSRs, TLS contexts) the caller makes beforehand.
 """
 
 import gc
@@ -68,11 +69,19 @@ def client_context(certificate_and_key_file: str | None = None) -> ssl.SSLContex
     return context
 
 
-def http_request(method: str, path: str, host: str, body: bytes, headers: dict[str, str]) -> bytes:
+def http_request(
+    method: str,
+    path: str,
+    host: str,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    keep_alive: bool = False,
+) -> bytes:
     lines = [
         f"{method} {path} HTTP/1.1",
         f"Host: {host}",
-        "Connection: close",
+        f"Connection: {'keep-alive' if keep_alive else 'close'}",
         f"Content-Length: {len(body)}",
     ]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -80,20 +89,28 @@ def http_request(method: str, path: str, host: str, body: bytes, headers: dict[s
 
 
 def drive(
-    address: tuple[str, int], jobs: Sequence[Job], connections: int, limit_seconds: float
+    address: tuple[str, int],
+    jobs: Sequence[Job],
+    connections: int,
+    limit_seconds: float,
+    *,
+    keep_alive: bool = False,
 ) -> Run:
     """Sends every job once, `connections` at a time; the next starts when one is answered."""
     gc.collect()
     gc.disable()
     try:
-        return _Loop(address, jobs, connections).run(limit_seconds)
+        return _Loop(address, jobs, connections, keep_alive=keep_alive).run(limit_seconds)
     finally:
         gc.enable()
 
 
 class _Loop:
-    def __init__(self, address: tuple[str, int], jobs: Sequence[Job], connections: int) -> None:
+    def __init__(
+        self, address: tuple[str, int], jobs: Sequence[Job], connections: int, *, keep_alive: bool
+    ) -> None:
         self.address = address
+        self.keep_alive = keep_alive
         self.waiting = deque(jobs)
         self.connections = connections
         self.samples: list[Sample] = []
@@ -122,15 +139,19 @@ class _Loop:
         self.open += 1
         _Connection(self, self.waiting.popleft()).step()
 
-    def finished(self, sample: Sample) -> None:
-        self.open -= 1
+    def finished(self, sample: Sample, connection: "_Connection") -> None:
         self.samples.append(sample)
+        if self.keep_alive and self.waiting and sample.reply is not None:
+            connection.ask_again(self.waiting.popleft())
+            return
+        self.open -= 1
+        connection.close()
         if self.waiting:
             self._begin()
 
 
 class _Connection:
-    """One exchange over one connection; registered with the selector for what it waits for."""
+    """A connection; registered with the selector for what it waits for."""
 
     def __init__(self, loop: _Loop, job: Job) -> None:
         self.loop = loop
@@ -139,6 +160,18 @@ class _Connection:
         self.started = time.perf_counter()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.exchange = self._exchange()
+
+    def ask_again(self, job: Job) -> None:
+        """Send another request over the same connection."""
+        self.job = job
+        self.started = time.perf_counter()
+        self.exchange = self._ask()
+        self.step()
+
+    def close(self) -> None:
+        if self.events:
+            self.loop.selector.unregister(self.socket)
+        self.socket.close()
 
     def step(self) -> None:
         try:
@@ -156,13 +189,10 @@ class _Connection:
 
     def _finish(self, reply: Reply | None, error: str) -> None:
         latency_seconds = time.perf_counter() - self.started
-        if self.events:
-            self.loop.selector.unregister(self.socket)
-        self.socket.close()
-        self.loop.finished(Sample(self.job, latency_seconds, reply, error))
+        self.loop.finished(Sample(self.job, latency_seconds, reply, error), self)
 
     def _exchange(self) -> Exchange:
-        """Connect, handshake, request, reply; yields the events to wait for."""
+        """Connect, handshake, ask; yields the events to wait for."""
         self.socket.settimeout(0)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect_ex(self.loop.address)
@@ -181,6 +211,11 @@ class _Connection:
                 break
             except ssl.SSLWantReadError:
                 yield selectors.EVENT_READ
+        return (yield from self._ask())
+
+    def _ask(self) -> Exchange:
+        """Request, reply."""
+        tls = self.socket
         tls.send(self.job.request)  # a few kB into an empty socket buffer never blocks
         received = b""
         while True:

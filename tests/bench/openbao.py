@@ -18,18 +18,20 @@ from cryptography import x509
 
 from services.embedded import free_port
 from tests.bench.json_client import JsonClient
-from tests.bench.keys import key_and_request, server_chain_and_key
+from tests.bench.keys import key_and_request, server_chain_and_key, server_key_and_request
 from tests.bench.load import Job, client_context, http_request
 from tests.bench.processes import CpuTimes, cpu_of_tree
 from tests.bench.servers import ServerError, log_tail, running
+from tests.bench.work import Work
 
 START_SECONDS = 30
 LIFETIME_HOURS = 24
-SIGN_PATH = "/v1/pki/sign/instance"
+ROLES = {"instance": "client_flag", "server": "server_flag"}
+"""The roles of the mount `pki`, and what each one's certificates are for."""
 ROLE = {
     "key_type": "ec",
     "key_bits": 256,
-    "client_flag": True,
+    "client_flag": False,
     "server_flag": False,
     "key_usage": ["DigitalSignature"],
     "allow_any_name": True,
@@ -40,7 +42,7 @@ ROLE = {
     "no_store": False,
     "generate_lease": False,
 }
-POLICY = 'path "pki/sign/instance" { capabilities = ["create", "update"] }'
+POLICY = 'path "pki/sign/*" { capabilities = ["create", "update"] }'
 
 
 @dataclass
@@ -54,6 +56,7 @@ class OpenBao:
     issuer: x509.Certificate
     admin: JsonClient
     audit_log: Path
+    work: Work
     name: str = field(default="openbao", init=False)
 
     def jobs(self, count: int) -> list[Job]:
@@ -61,10 +64,19 @@ class OpenBao:
         headers = {"X-Vault-Token": self.client_token, "Content-Type": "application/json"}
         host = f"localhost:{self.port}"
         jobs = []
+        signing = self.work is Work.SIGN_CSR
+        role = "server" if signing else "instance"
         for number in range(count):
-            key = key_and_request(f"00000000-0000-4000-8000-{number:012d}")
+            key = (
+                server_key_and_request(f"{number}.bench.test")
+                if signing
+                else key_and_request(f"00000000-0000-4000-8000-{number:012d}")
+            )
             body = json.dumps({"csr": key.csr_pem, "format": "pem"}).encode()
-            jobs.append(Job(http_request("POST", SIGN_PATH, host, body, headers), context, key))
+            request = http_request(
+                "POST", f"/v1/pki/sign/{role}", host, body, headers, keep_alive=signing
+            )
+            jobs.append(Job(request, context, key))
         return jobs
 
     def certificate_pem(self, body: bytes) -> str:
@@ -85,7 +97,7 @@ class OpenBao:
         listed = self.admin.call("LIST", "/v1/pki/certs")["data"]["keys"]
         stored = {int(serial.replace(":", ""), 16) for serial in listed}
         with self.audit_log.open() as lines:
-            audited = sum('"path":"pki/sign/instance"' in line for line in lines)
+            audited = sum('"path":"pki/sign/' in line for line in lines)
         found = []
         if missing := set(serials) - stored:
             found.append(f"openbao: {len(missing)} of {len(serials)} certificates are not stored")
@@ -95,7 +107,7 @@ class OpenBao:
 
 
 @contextmanager
-def openbao(directory: Path) -> Iterator[OpenBao]:
+def openbao(directory: Path, work: Work) -> Iterator[OpenBao]:
     """A new server with its data in this directory."""
     (directory / "raft").mkdir(mode=0o700, parents=True)
     port, cluster_port = free_port(), free_port()
@@ -142,7 +154,7 @@ def openbao(directory: Path) -> Iterator[OpenBao]:
             issuer = _make_issuer(admin)
         except (OSError, ServerError) as error:
             raise ServerError(f"OpenBao did not start: {error}\n{log_tail(log)}") from error
-        yield OpenBao(port, process.pid, version, client_token, issuer, admin, audit_log)
+        yield OpenBao(port, process.pid, version, client_token, issuer, admin, audit_log, work)
 
 
 def _binary() -> Path:
@@ -166,7 +178,7 @@ def _initialise(admin: JsonClient) -> tuple[str, str]:
 
 
 def _make_issuer(admin: JsonClient) -> x509.Certificate:
-    """A P-256 root, and under it the P-256 CA of the mount `pki` with the role `instance`."""
+    """A P-256 root, and under it the P-256 CA of the mount `pki` with its roles."""
     for mount in ("pki_root", "pki"):
         mounted = {"type": "pki", "config": {"max_lease_ttl": "87600h"}}
         admin.call("POST", f"/v1/sys/mounts/{mount}", mounted)
@@ -182,7 +194,8 @@ def _make_issuer(admin: JsonClient) -> x509.Certificate:
     )["data"]
     chain = f"{signed['certificate']}\n{signed['issuing_ca']}"
     admin.call("POST", "/v1/pki/intermediate/set-signed", {"certificate": chain})
-    admin.call("POST", "/v1/pki/roles/instance", ROLE)
+    for role, flag in ROLES.items():
+        admin.call("POST", f"/v1/pki/roles/{role}", {**ROLE, flag: True})
     return x509.load_pem_x509_certificate(signed["certificate"].encode())
 
 

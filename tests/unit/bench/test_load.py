@@ -15,20 +15,28 @@ LIMIT_SECONDS = 20.0
 
 
 class Answer(socketserver.BaseRequestHandler):
-    """Replies with the first line of the request; /fail is refused, /hang is not answered."""
+    """Replies with the first line of the request, or to /port with the client's port.
+
+    /fail is refused, /hang is not answered.
+    """
 
     def handle(self) -> None:
         server = self.server
         assert isinstance(server, Server)
         with server.context.wrap_socket(self.request, server_side=True) as tls:
-            line = tls.recv(65_536).partition(b"\r\n")[0]
-            path = line.split()[1]
-            if path == b"/hang":
-                tls.recv(1)
-            elif path != b"/close":
-                status = b"500 Oops" if path == b"/fail" else b"200 OK"
-                head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(line))
-                tls.sendall(head + line)
+            while request := tls.recv(65_536):
+                line = request.partition(b"\r\n")[0]
+                path = line.split()[1]
+                if path == b"/hang":
+                    tls.recv(1)
+                elif path != b"/close":
+                    status = b"500 Oops" if path == b"/fail" else b"200 OK"
+                    if path == b"/port":
+                        line = b"%d" % self.client_address[1]
+                    head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(line))
+                    tls.sendall(head + line)
+                if b"Connection: close" in request:
+                    return
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -54,8 +62,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
         thread.join()
 
 
-def job(path: str, context: ssl.SSLContext) -> Job:
-    request = http_request("GET", path, "localhost", b"", {})
+def job(path: str, context: ssl.SSLContext, *, keep_alive: bool = False) -> Job:
+    request = http_request("GET", path, "localhost", b"", {}, keep_alive=keep_alive)
     return Job(request, context, key_and_request("one"))
 
 
@@ -69,6 +77,17 @@ def test_sends_every_job_once(address: tuple[str, int], connections: int) -> Non
     assert all(sample.ok for sample in run.samples)
     assert 0 < min(s.latency_seconds for s in run.samples) <= run.elapsed_seconds
     assert run.generator_cpu_seconds > 0
+
+
+@pytest.mark.parametrize("connections", [1, 7])
+def test_keeps_its_connections(address: tuple[str, int], connections: int) -> None:
+    context = client_context()
+    jobs = [job("/port", context, keep_alive=True) for _ in range(30)]
+    run = drive(address, jobs, connections, LIMIT_SECONDS, keep_alive=True)
+    assert len(run.samples) == 30
+    assert all(sample.ok for sample in run.samples)
+    ports = {sample.reply.body for sample in run.samples if sample.reply is not None}
+    assert len(ports) == connections
 
 
 def test_a_refusal_and_a_closed_connection_are_errors(address: tuple[str, int]) -> None:
