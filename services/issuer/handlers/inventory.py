@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final
 
+from contracts.certificates import CertificateKind
 from contracts.pki import CertificatePage, CertificateStatus, SearchCertificates
 from contracts.principal import Role
 from services.issuer import views
@@ -21,6 +22,8 @@ from shared.database import plan_for_arguments
 
 PAGE_OCTETS: Final = 1024 * 1024
 """In DER: with PEM, names and everything else it stays below `max_payload` (8 MB)."""
+SHORT: Final = timedelta(days=92)
+"""A range of ends that is looked through whole: a quarter of a year."""
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -65,4 +68,10 @@ def search_of(command: SearchCertificates, now: datetime) -> Search:
         limit=command.limit,
         octets=PAGE_OCTETS,
         instance_common_name=instance_common_name(command.san) if command.san else None,
+        by_end=_is_short(ends_from, ends_until)
+        and command.certificate_type not in {None, CertificateKind.INSTANCE},
     )
+
+
+def _is_short(ends_from: datetime | None, ends_until: datetime | None) -> bool:
+    return ends_from is not None and ends_until is not None and ends_until - ends_from <= SHORT

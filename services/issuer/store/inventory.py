@@ -16,7 +16,8 @@ class Search:
     `common_name` is whole, `common_name_like` a pattern; `names` are alternatives, and
     `instance_common_name` that of the instance that one of them names; ends include the moment
     itself. The page has at most `limit` certificates, and ends with the one that makes it longer
-    than `octets` in DER.
+    than `octets` in DER. With `by_end` all that ends in the range is looked through, rather than
+    the newest until the page is full: what ends soon is old.
     """
 
     everything: bool
@@ -37,6 +38,7 @@ class Search:
     limit: int
     octets: int
     instance_common_name: str | None
+    by_end: bool
 
 
 # Conditions that are not made are NULL, and gone once the statement is planned for its arguments;
@@ -61,7 +63,7 @@ _MEETS_ALL: Final = """
     AND ($13::bigint IS NULL OR organization_id = $13)
     AND ($14::timestamptz IS NULL OR not_after >= $14)
     AND ($15::timestamptz IS NULL OR not_after <= $15)
-    ORDER BY id DESC LIMIT $16 + 1
+    ORDER BY CASE WHEN $19 THEN id + 0 ELSE id END DESC LIMIT $16 + 1
 """
 SEARCH: Final = f"""
 SELECT id, ca_id, serial_hex, fingerprint, kind, owner_service, owner_id, common_name, subject,
