@@ -67,17 +67,18 @@ async def written(issuer: Issuer) -> int:
 
 
 class Signing:
-    """Measures `crl._sign`: concatenation, hash and signature."""
+    """Measures the thread that puts the list together, hashes and signs it."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self._sign = crl._sign
+        self.to_thread = asyncio.to_thread
 
-    def __call__(self, *arguments: Any) -> crl.Held:  # noqa: ANN401 - handed on
+    async def __call__(self, work: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - handed on
         began = time.perf_counter()
-        held = self._sign(*arguments)
-        self.seconds.append(time.perf_counter() - began)
-        return held
+        result = await self.to_thread(work, *arguments)
+        if work is crl._sign:
+            self.seconds.append(time.perf_counter() - began)
+        return result
 
 
 async def crls(issuer: Issuer, replica: Issuer, size: int, superuser_url: str) -> list[str]:
@@ -88,16 +89,17 @@ async def crls(issuer: Issuer, replica: Issuer, size: int, superuser_url: str) -
     await issuer.crls.make(ca.id)
     first = milliseconds(began)
     await vacuum(superuser_url)
-    signing = crl._sign = Signing()  # type: ignore[assignment]  # here alone
-    more, wal = [], []
+    signing = asyncio.to_thread = Signing()  # type: ignore[assignment]  # here alone
+    more, wal, rest = [], [], []
     for _ in range(ROUNDS):
         await wait_for_listing(issuer, ca.id, 1)
         before = await written(issuer)
         began = time.perf_counter()
         await issuer.crls.make(ca.id)
         more.append(milliseconds(began))
+        rest.append(more[-1] - signing.seconds[-1] * 1000)
         wal.append((await written(issuer) - before) / 1024)
-    crl._sign = signing._sign
+    asyncio.to_thread = signing.to_thread
     signed = min(signing.seconds) * 1000
     began = time.perf_counter()
     held = await replica.crls.current(ca)
@@ -114,7 +116,7 @@ async def crls(issuer: Issuer, replica: Issuer, size: int, superuser_url: str) -
         f"{len(held.der) / 1024:,.0f}",
         f"{min(more):.1f}",
         f"{signed:.1f}",
-        f"{min(more) - signed:.1f}",
+        f"{min(rest):.1f}",
         f"{statistics.median(wal):.0f}",
         f"{first:.0f}",
         f"{cold:.0f}",
