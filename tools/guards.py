@@ -16,11 +16,15 @@ INSTANCE: Final = "tests/contract/instance"
 ISSUER: Final = "tests/unit/services/issuer"
 # Modules that are tested through a service's face, in dialogues: module pattern → test file.
 TESTED_BY: Final[dict[str, str]] = {
+    "contracts/kek.py": "tests/contract/test_kek.py",
     "shared/broker.py": "tests/contract/test_broker.py",
     "shared/relay.py": "tests/contract/test_relay.py",
+    "shared/rewrapping.py": "tests/contract/test_kek.py",
     "shared/runtime.py": "tests/contract/test_runtime.py",
+    "shared/sealed_columns.py": "tests/contract/test_kek.py",
     "shared/streams.py": "tests/contract/test_stream_publisher.py",
     "services/cli/agent_*.py": "tests/unit/services/cli/test_agent_run.py",
+    "services/cli/kek*.py": "tests/e2e/test_kek.py",
     "services/gateway/*.py": f"{GATEWAY}/test_http.py",
     "services/audit/handlers.py": "tests/unit/services/audit/test_log.py",
     "services/gateway/dialects/fastpki/*.py": f"{GATEWAY}/test_token_endpoint.py",
@@ -57,6 +61,7 @@ SQL_MODULES: Final = (
     "shared/migrations/*.py",
     "shared/outbox.py",
     "shared/relay.py",
+    "shared/sealed_columns.py",
 )
 SQL: Final = re.compile(
     r"\s*(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|WITH \w+ AS|MERGE INTO|TRUNCATE|COPY"

@@ -35,6 +35,7 @@ GROUPS: Final = {
     "bootstrap": "the secrets of the first start",
     "ca": "certificate authorities",
     "events": "the event stream",
+    "kek": "the key that all secrets in the database are sealed under",
     "onboarding": "the state of the installation",
 }
 COMMANDS: Final = (
@@ -63,6 +64,9 @@ COMMANDS: Final = (
     Command(("agent", "renew"), "renew the certificate now", "services.cli.agent_renew"),
     Command(("agent", "status"), "say which certificate there is", "services.cli.agent_status"),
     Command(("audit", "tail"), "follow the audit log", "services.cli.audit_tail"),
+    Command(("kek", "status"), "say what is under which key", "services.cli.kek_status"),
+    Command(("kek", "rotate"), "put everything under a new key", "services.cli.kek_rotate"),
+    Command(("kek", "retire"), "remove the old key", "services.cli.kek_retire"),
     Command(("events", "tail"), "follow the events", "services.cli.events_tail"),
 )
 

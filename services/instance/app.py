@@ -20,12 +20,15 @@ from contracts.instance import (
     RevokeInstanceCertificate,
     SetInstanceStatus,
 )
+from contracts.kek import KEK_COMMANDS
 from contracts.messages import Command, Message
 from contracts.subjects import INBOUND_INSTANCE_STATUS, Service
 from services.instance import sweeper
 from services.instance.handlers import administration, certificates, credentials, inbound, secrets
 from services.instance.service import Instances
 from services.instance.settings import InstanceSettings
+from services.instance.store.sealed import SEALED
+from shared import rewrapping
 from shared.broker import undecoded
 from shared.runtime import Application, Runtime, bind
 
@@ -42,6 +45,7 @@ HANDLERS: Final[dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]
     ListInstanceCertificates: administration.list_instance_certificates,
     ResolveInstance: credentials.resolve_instance,
     RevokeInstanceCertificate: administration.revoke_instance_certificate,
+    **rewrapping.handlers(KEK_COMMANDS[Service.INSTANCE], SEALED),
 }
 
 

@@ -17,6 +17,7 @@ from contracts.issuer import (
     VoidInstanceClaims,
     VoidRegistryClaims,
 )
+from contracts.kek import KEK_COMMANDS
 from contracts.messages import Command, Message
 from contracts.pki import (
     AnswerOcsp,
@@ -55,6 +56,8 @@ from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
 from services.issuer.store import signed
 from services.issuer.store.cas import visit
+from services.issuer.store.sealed import SEALED
+from shared import rewrapping
 from shared.group_commit import GroupCommit
 from shared.runtime import Application, Runtime, bind
 
@@ -93,6 +96,7 @@ HANDLERS: dict[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]] = {
     GetCaCertificate: status.get_ca_certificate,
     GetCrl: status.get_crl,
     AnswerOcsp: status.answer_ocsp,
+    **rewrapping.handlers(KEK_COMMANDS[Service.ISSUER], SEALED),
 }
 
 

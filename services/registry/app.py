@@ -24,6 +24,7 @@ from contracts.agents import (
     SetCapabilities,
     UpgradeAdmin,
 )
+from contracts.kek import KEK_COMMANDS
 from contracts.messages import Command, Message
 from contracts.registry import CompleteOnboarding, LogIn, ResetAdmin, ResolveCredentials
 from contracts.subjects import Service
@@ -62,7 +63,9 @@ from services.registry.handlers import (
 from services.registry.service import Registry, Request
 from services.registry.settings import RegistrySettings
 from services.registry.store import platform
+from services.registry.store.sealed import SEALED
 from services.registry.store.sessions import Limits
+from shared import rewrapping
 from shared.runtime import Application, Runtime, bind
 
 WARNING_DAYS: Final = 60
@@ -107,6 +110,7 @@ HANDLERS: Final[Mapping[type[Command[Any]], Callable[[Any, Any], Awaitable[Messa
     CancelEnrollmentToken: enrollment.cancel_enrollment_token,
     EnrollAgent: enrollment.enroll_agent,
     RenewAgent: renewal.renew_agent,
+    **rewrapping.handlers(KEK_COMMANDS[Service.REGISTRY], SEALED),
 }
 DIRECT: Final[frozenset[type[Command[Any]]]] = frozenset({ResolveCredentials, AuthorizeAgent})
 """What is asked with every request of others."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from contracts.issuer import SignedBundle
+from contracts.subjects import Service
+from shared.sealed_columns import SealedColumn
 from shared.secrets import Sealer
 
 ADMIN_TABLE: Final = "admin_certificate"
@@ -38,4 +40,4 @@ def unseal(sealer: Sealer, table: str, bundle: SealedBundle, *, legacy: bool) ->
 
 def _row(table: str, column: str, fingerprint: str) -> str:
     """Return the name under which the bundle is sealed."""
-    return f"registry.{table}.{column}:{fingerprint}"
+    return SealedColumn(Service.REGISTRY, table, column, "fingerprint", "text").row(fingerprint)

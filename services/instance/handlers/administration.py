@@ -41,6 +41,7 @@ from services.instance.domain.status import MAY_BOOTSTRAP, moves
 from services.instance.service import Instances
 from services.instance.store import instances as store
 from services.instance.store import renewals
+from services.instance.store.sealed import SECRETS
 from shared import cursors
 from shared.database import Connection
 from shared.secrets import token_hash
@@ -235,7 +236,7 @@ def seal_secrets(instances: Instances, instance_id: UUID, values: object) -> byt
 
 def secrets_row(instance_id: UUID) -> str:
     """Return the name that binds sealed secrets to their row."""
-    return f"instance.instance.secrets:{instance_id}"
+    return SECRETS.row(instance_id)
 
 
 def audit_object(instance: Instance) -> AuditObject:

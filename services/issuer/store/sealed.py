@@ -7,7 +7,7 @@ from shared.sealed_columns import SealedColumn
 
 CA_KEY: Final = SealedColumn(Service.ISSUER, "ca", "sealed_key", "id")
 CERTIFICATE_KEY: Final = SealedColumn(
-    Service.ISSUER, "certificate_key", "sealed_key", "fingerprint"
+    Service.ISSUER, "certificate_key", "sealed_key", "fingerprint", "text"
 )
 POOL_KEY: Final = SealedColumn(Service.ISSUER, "key_pool", "sealed_key", "id")
 RESPONDER_KEY: Final = SealedColumn(Service.ISSUER, "ocsp_responder", "sealed_key", "ca_id")
