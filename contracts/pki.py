@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, ClassVar, Generic
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from contracts.certificates import CertificateKind, RevocationReason
 from contracts.messages import PAGE_LIMIT, Command, Done, Message, ReplyT, SerialHex, Sha256Hex
@@ -58,6 +58,12 @@ def _url_to_append_to(text: str) -> str:
     return text
 
 
+def _no_number(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError("address and prefix length as text")  # noqa: TRY004 - pydantic's error
+    return value
+
+
 OneLine = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_on_one_line)]
 """A name as it is shown in lists and logs."""
 Text = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
@@ -71,7 +77,8 @@ DnsSubtree = Annotated[
 ]
 """A DNS name and all below it; of mail addresses the host, alone (RFC 5280 section 4.2.1.10)."""
 DnsSubtrees = Annotated[tuple[DnsSubtree, ...], Field(max_length=MOST_SUBTREES)]
-IpRanges = Annotated[tuple[IPv4Network | IPv6Network, ...], Field(max_length=MOST_SUBTREES)]
+IpRange = Annotated[IPv4Network | IPv6Network, BeforeValidator(_no_number)]
+IpRanges = Annotated[tuple[IpRange, ...], Field(max_length=MOST_SUBTREES)]
 
 
 class KeyType(StrEnum):

@@ -29,7 +29,6 @@ from contracts.pki import (
     GetCaChain,
     GetCaPrivateKey,
     Grant,
-    Id,
     KeyType,
     ListCaChildren,
     ListCas,
@@ -44,8 +43,7 @@ from contracts.pki import (
 from contracts.principal import CredentialKind
 from contracts.users import GetMembership
 from services.gateway.dialects.dialect import Body
-from services.gateway.dialects.fastpki.parameters import Id as PathId
-from services.gateway.dialects.fastpki.parameters import Limit, Skip
+from services.gateway.dialects.fastpki.parameters import Id, Limit, Skip
 from services.gateway.exchange import Caller, Current, Exchange
 from services.gateway.refusals import REFUSALS, described
 from services.gateway.routes import BEARER, DialectRoute
@@ -59,11 +57,11 @@ class NewCa(Body):
     description: Text | None = None
     subject_dn: Annotated[str, Field(min_length=1, max_length=2048)]
     key_type: KeyType = KeyType.RSA
-    key_size: Annotated[int | None, Field(ge=1, le=MOST_KEY_BITS)] = None
-    valid_days: Annotated[int | None, Field(ge=1, le=MOST_VALID_DAYS)] = None
-    parent_ca_id: Id | None = None
-    path_length: Annotated[int | None, Field(ge=0, le=MOST_PATH_LENGTH)] = None
-    allow_leaf_certs: bool | None = None
+    key_size: Annotated[int | None, Field(strict=True, ge=1, le=MOST_KEY_BITS)] = None
+    valid_days: Annotated[int | None, Field(strict=True, ge=1, le=MOST_VALID_DAYS)] = None
+    parent_ca_id: Annotated[int | None, Field(strict=True, ge=1, lt=2**63)] = None
+    path_length: Annotated[int | None, Field(strict=True, ge=0, le=MOST_PATH_LENGTH)] = None
+    allow_leaf_certs: Annotated[bool | None, Field(strict=True)] = None
     crl_base_url: CrlBaseUrl | None = None
     name_constraints: NameConstraints | None = None
 
@@ -198,7 +196,7 @@ async def list_cas(
 
 @router.get("/{ca_id}/", include_in_schema=False)
 @router.get("/{ca_id}", responses=ABOUT_ONE)
-async def get_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
+async def get_ca(ca_id: Id, exchange: Current) -> CertificateAuthority:
     """Show a CA."""
     actor, call = await user_of(exchange)
     ca = await exchange.request(GetCa(call=call, actor=actor, ca_id=ca_id))
@@ -207,7 +205,7 @@ async def get_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
 
 @router.get("/{ca_id}/private-key/", include_in_schema=False)
 @router.get("/{ca_id}/private-key", responses=CHANGES_ONE)
-async def get_ca_private_key(ca_id: PathId, exchange: Current) -> CertificateAuthorityWithKey:
+async def get_ca_private_key(ca_id: Id, exchange: Current) -> CertificateAuthorityWithKey:
     """Show a CA with its private key; that is recorded."""
     actor, call = await user_of(exchange)
     found = await exchange.request(GetCaPrivateKey(call=call, actor=actor, ca_id=ca_id))
@@ -216,7 +214,7 @@ async def get_ca_private_key(ca_id: PathId, exchange: Current) -> CertificateAut
 
 @router.get("/{ca_id}/chain/", include_in_schema=False)
 @router.get("/{ca_id}/chain", responses=ABOUT_ONE)
-async def get_ca_chain(ca_id: PathId, exchange: Current) -> list[CertificateAuthority]:
+async def get_ca_chain(ca_id: Id, exchange: Current) -> list[CertificateAuthority]:
     """List a CA and those above it, the root last."""
     actor, call = await user_of(exchange)
     found = await exchange.request(GetCaChain(call=call, actor=actor, ca_id=ca_id))
@@ -226,7 +224,7 @@ async def get_ca_chain(ca_id: PathId, exchange: Current) -> list[CertificateAuth
 @router.get("/{ca_id}/children/", include_in_schema=False)
 @router.get("/{ca_id}/children", responses=ABOUT_ONE)
 async def list_ca_children(
-    ca_id: PathId, exchange: Current, skip: Skip = 0, limit: Limit = LARGEST_PAGE
+    ca_id: Id, exchange: Current, skip: Skip = 0, limit: Limit = LARGEST_PAGE
 ) -> list[CertificateAuthority]:
     """List the CAs directly below one, by id."""
     actor, call = await user_of(exchange)
@@ -242,7 +240,7 @@ async def list_ca_children(
 
 @router.delete("/{ca_id}/", include_in_schema=False, status_code=HTTPStatus.NO_CONTENT)
 @router.delete("/{ca_id}", status_code=HTTPStatus.NO_CONTENT, responses=CHANGES_ONE)
-async def delete_ca(ca_id: PathId, exchange: Current) -> Response:
+async def delete_ca(ca_id: Id, exchange: Current) -> Response:
     """Take a CA that has none below it out of use and out of sight."""
     actor, call = await user_of(exchange)
     await exchange.request(DeleteCa(call=call, actor=actor, ca_id=ca_id))
@@ -251,7 +249,7 @@ async def delete_ca(ca_id: PathId, exchange: Current) -> Response:
 
 @router.post("/{ca_id}/retire/", include_in_schema=False)
 @router.post("/{ca_id}/retire", responses=CHANGES_ONE)
-async def retire_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
+async def retire_ca(ca_id: Id, exchange: Current) -> CertificateAuthority:
     """Let a CA sign nothing new; what it signed stays valid and can be revoked."""
     actor, call = await user_of(exchange)
     ca = await exchange.request(RetireCa(call=call, actor=actor, ca_id=ca_id))
@@ -260,7 +258,7 @@ async def retire_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
 
 @router.post("/{ca_id}/rotate/", include_in_schema=False, status_code=HTTPStatus.CREATED)
 @router.post("/{ca_id}/rotate", status_code=HTTPStatus.CREATED, responses=MAKES_ONE)
-async def rotate_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
+async def rotate_ca(ca_id: Id, exchange: Current) -> CertificateAuthority:
     """Make a CA of the same name and subject with a new key, and retire the old one."""
     actor, call = await user_of(exchange)
     ca = await exchange.request(RotateCa(call=call, actor=actor, ca_id=ca_id))
@@ -270,7 +268,7 @@ async def rotate_ca(ca_id: PathId, exchange: Current) -> CertificateAuthority:
 @router.get("/{ca_id}/grants/", include_in_schema=False)
 @router.get("/{ca_id}/grants", responses=ABOUT_ONE)
 async def list_grants(
-    ca_id: PathId, exchange: Current, skip: Skip = 0, limit: Limit = 100
+    ca_id: Id, exchange: Current, skip: Skip = 0, limit: Limit = 100
 ) -> list[GrantView]:
     """List what users may do with a CA beside what role and flags allow, by user."""
     actor, call = await user_of(exchange)
@@ -282,7 +280,7 @@ async def list_grants(
 
 @router.put("/{ca_id}/grants/{user_id}/", include_in_schema=False)
 @router.put("/{ca_id}/grants/{user_id}", responses=CHANGES_ONE)
-async def put_grant(ca_id: PathId, user_id: PathId, body: NewGrant, exchange: Current) -> GrantView:
+async def put_grant(ca_id: Id, user_id: Id, body: NewGrant, exchange: Current) -> GrantView:
     """Let a user of the CA's organization do this with it, and no more than this."""
     actor, call = await user_of(exchange)
     question = GetMembership(call=exchange.call(), user_id=user_id)
@@ -304,7 +302,7 @@ async def put_grant(ca_id: PathId, user_id: PathId, body: NewGrant, exchange: Cu
     "/{ca_id}/grants/{user_id}/", include_in_schema=False, status_code=HTTPStatus.NO_CONTENT
 )
 @router.delete("/{ca_id}/grants/{user_id}", status_code=HTTPStatus.NO_CONTENT, responses=ABOUT_ONE)
-async def delete_grant(ca_id: PathId, user_id: PathId, exchange: Current) -> Response:
+async def delete_grant(ca_id: Id, user_id: Id, exchange: Current) -> Response:
     """Take back what a user was granted on a CA."""
     actor, call = await user_of(exchange)
     await exchange.request(DeleteGrant(call=call, actor=actor, ca_id=ca_id, user_id=user_id))
