@@ -23,8 +23,8 @@ class PasswordForm(Body):
     """RFC 6749 section 4.3.2. What else the form may have, such as a scope, is not looked at."""
 
     grant_type: Literal["password"] = "password"
-    username: Annotated[str, Field(max_length=255)]
-    password: Annotated[str, Field(max_length=1024, repr=False)]
+    username: Annotated[str, Field(min_length=1, max_length=255)]
+    password: Annotated[str, Field(min_length=1, max_length=1024, repr=False)]
 
 
 class RefreshToken(Body):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 TEXT_CHARACTERS: Final = 1024
 NO_NUL: Final = r"^[^\x00]*$"
@@ -26,7 +26,7 @@ def _decimal(text: str) -> str:
     return text
 
 
-Id = Annotated[int, BeforeValidator(_decimal), Path(ge=1, lt=2**63)]
+Id = Annotated[int, Field(ge=1, lt=2**63), BeforeValidator(_decimal), Path()]
 Text = Annotated[str | None, Query(max_length=TEXT_CHARACTERS, pattern=NO_NUL)]
 Number = Annotated[int | None, Query(ge=0, lt=2**63)]
 Moment = Annotated[datetime | None, AfterValidator(_in_utc), Query()]
