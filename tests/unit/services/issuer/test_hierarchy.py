@@ -30,9 +30,8 @@ from shared.clock import utc_now
 from shared.x509 import public_key_der
 from tests.support.csr import new_key
 from tests.support.running import call
-from tests.unit.services.issuer.handlers.test_cas import about, ask, made, refusal
 from tests.unit.services.issuer.linting import findings
-from tests.unit.services.issuer.users import ADMIN, SUPERUSER
+from tests.unit.services.issuer.users import ADMIN, SUPERUSER, about, ask, made, refusal
 
 KEYS = (
     (KeyType.RSA, 2048),

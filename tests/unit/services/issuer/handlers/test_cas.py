@@ -29,8 +29,6 @@ from contracts.pki import (
     RotateCa,
     SubjectNames,
 )
-from contracts.principal import Principal
-from services.issuer.app import HANDLERS
 from services.issuer.service import Issuer
 from shared.idempotency import AnsweredBefore
 from tests.support.running import call
@@ -43,35 +41,15 @@ from tests.unit.services.issuer.users import (
     ORGANIZATION,
     STRANGER,
     SUPERUSER,
+    about,
+    ask,
+    made,
     new_ca,
+    refusal,
 )
 
 ROOT, ISSUING = 1, 2
 """Ids of the platform's own."""
-
-
-async def ask(issuer: Issuer, command: Any) -> Any:  # noqa: ANN401 - any command
-    """Let the issuer handle a command."""
-    return await HANDLERS[type(command)](command, issuer)
-
-
-async def refusal(issuer: Issuer, command: Any) -> ErrorCode:  # noqa: ANN401 - any command
-    """Return why a command is refused."""
-    with pytest.raises(CertwireError) as refused:
-        await ask(issuer, command)
-    assert refused.value.detail
-    return refused.value.code
-
-
-async def made(issuer: Issuer, name: str = "Acme Root", **others: Any) -> CaView:  # noqa: ANN401 - any field
-    """Make a CA."""
-    ca: CaView = (await ask(issuer, new_ca(name, **others))).ca
-    return ca
-
-
-def about(kind: Any, ca: CaView | int, actor: Principal = ADMIN, **others: Any) -> Any:  # noqa: ANN401 - any command
-    """Return a command about a CA."""
-    return kind(call=call(), actor=actor, ca_id=ca if isinstance(ca, int) else ca.id, **others)
 
 
 def certificate_of(ca: CaView) -> x509.Certificate:

@@ -7,7 +7,6 @@ from contracts.pki import Capability, DeleteGrant, GetCaPrivateKey, ListGrants, 
 from contracts.principal import Principal
 from services.issuer.service import Issuer
 from tests.unit.services.issuer.conftest import Records
-from tests.unit.services.issuer.handlers.test_cas import about, ask, made, refusal
 from tests.unit.services.issuer.users import (
     ADMIN,
     LONER,
@@ -17,6 +16,10 @@ from tests.unit.services.issuer.users import (
     OTHER,
     STRANGER,
     SUPERUSER,
+    about,
+    ask,
+    made,
+    refusal,
 )
 
 
