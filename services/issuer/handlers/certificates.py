@@ -7,7 +7,7 @@ from typing import Any, Final
 from contracts.audit import AuditObject
 from contracts.certificates import CertificateKind
 from contracts.errors import CertwireError, ErrorCode
-from contracts.events import CertificateRevoked
+from contracts.events import CaRetired, CertificateRevoked
 from contracts.pki import (
     CertificateCommand,
     CertificateList,
@@ -22,22 +22,24 @@ from contracts.pki import (
     RevokeCertificate,
     SignCsr,
 )
-from contracts.principal import Role
+from contracts.principal import Principal, Role
 from services.issuer import issuing, keys, views
 from services.issuer.domain import subjects
 from services.issuer.domain.encoding import pem
 from services.issuer.domain.permissions import ACTIONS, Action, Object, authorise, user_id
 from services.issuer.domain.profiles import USER_KINDS
 from services.issuer.domain.revocation_reasons import reason_of
+from services.issuer.hierarchy import audited
 from services.issuer.issuing import Wish
 from services.issuer.service import Issuer
 from services.issuer.store import cas, certificates, revoked
-from services.issuer.store.cas import RETIRED
+from services.issuer.store.cas import ACTIVE, RETIRED
 from services.issuer.store.certificates import Kept, Seen
 from services.issuer.store.sealed import CERTIFICATE_KEY
 from shared import idempotency
 from shared.clock import utc_now
 from shared.database import Connection
+from shared.unit_of_work import UnitOfWork
 
 RSA_BITS: Final = 2048
 """Of a certificate's key, where nothing is said of it: the ruling's."""
@@ -151,7 +153,7 @@ async def revoke_certificate(command: RevokeCertificate, issuer: Issuer) -> Cert
         now, reason = utc_now(), reason_of(command.reason)
         await revoked.revoke(work.connection, [(kept.fingerprint, now, reason, command.reason)])
         if kept.for_ca_id is not None:  # 4
-            await cas.set_state(work.connection, kept.for_ca_id, RETIRED)
+            await _retire(work, actor, kept.for_ca_id)
         work.record(
             actor,
             "cert_revoke",
@@ -179,6 +181,18 @@ async def revoke_certificate(command: RevokeCertificate, issuer: Issuer) -> Cert
             kept, revoked_at=now, revocation_reason=reason, revocation_detail=command.reason
         )
         return await work.answer(views.of_kept(after, now))
+
+
+async def _retire(work: UnitOfWork, actor: Principal, ca_id: int) -> None:
+    """Let a CA sign nothing new, unless that is so already."""
+    ca = await cas.lock(work.connection, ca_id)
+    if ca is None or ca.state != ACTIVE:
+        return
+    await cas.set_state(work.connection, ca.id, RETIRED)
+    event = CaRetired(
+        ca=ca.slug, fingerprint=ca.fingerprint, subject=ca.subject, not_after=ca.not_after
+    )
+    work.record(actor, "ca_retire", audited(ca), event=event)
 
 
 def _check_revocable(kept: Kept) -> None:

@@ -40,8 +40,10 @@ from services.issuer.handlers.certificates import (
 from services.issuer.handlers.grants import put_grant
 from services.issuer.handlers.platform import sign_instance_certificate
 from services.issuer.service import Issuer
+from services.issuer.store import cas
 from shared.idempotency import AnsweredBefore
 from tests.support.csr import new_key
+from tests.support.plans import plan_of
 from tests.support.running import call
 from tests.unit.services.issuer.builders import PUBLIC_URL, order
 from tests.unit.services.issuer.conftest import Records
@@ -361,19 +363,19 @@ async def test_each_sees_what_is_theirs(issuer: Issuer) -> None:
     mine = await sign_csr(signing(ours), issuer)
     other = await sign_csr(signing(theirs, STRANGER), issuer)
     alone = user(12, organization=None)
-    for actor, certificates in (
+    for actor, visible in (
         (SUPERUSER, [mine.id, other.id]),
         (ADMIN, [mine.id]),
         (MEMBER, [mine.id]),
         (STRANGER, [other.id]),
         (alone, []),
     ):
-        assert await ids(issuer, actor) == certificates
+        assert await ids(issuer, actor) == visible
         assert await ids(issuer, actor, ca_id=theirs.id) == [
-            one for one in certificates if one == other.id
+            one for one in visible if one == other.id
         ]
         for certificate_id in (mine.id, other.id):
-            if certificate_id in certificates:
+            if certificate_id in visible:
                 assert (await seen(issuer, certificate_id, actor)).id == certificate_id
             else:
                 with refused(ErrorCode.FORBIDDEN):
@@ -475,11 +477,47 @@ async def test_a_ca_whose_certificate_is_revoked_signs_nothing(
     assert (await revoke_certificate(command, issuer)).revoked_at
     with refused(ErrorCode.CONFLICT):
         await sign_csr(signing(issuing), issuer)
+    ((entry, event),) = await records.outbox("ca_retire")
+    assert (entry["actor"]["id"], event["ca"]) == (ADMIN.id, issuing.slug)
     (row,) = await records.rows("SELECT id FROM certificate WHERE for_ca_id = $1", root.id)
     with refused(ErrorCode.CONFLICT, "root"):
         command = RevokeCertificate(call=call(), actor=ADMIN, certificate_id=row["id"])
         await revoke_certificate(command, issuer)
     assert not await ids(issuer, SUPERUSER)
+
+
+async def test_to_revoke_its_certificate_brings_no_ca_back(
+    issuer: Issuer, records: Records
+) -> None:
+    root = await a_ca(issuer)
+    gone = await a_ca(issuer, "Acme Issuing", parent_ca_id=root.id)
+    await delete_ca(DeleteCa(call=call(), actor=ADMIN, ca_id=gone.id), issuer)
+    (row,) = await records.rows("SELECT id FROM certificate WHERE for_ca_id = $1", gone.id)
+    command = RevokeCertificate(call=call(), actor=ADMIN, certificate_id=row["id"])
+    assert (await revoke_certificate(command, issuer)).revoked_at
+    (row,) = await records.rows("SELECT state FROM ca WHERE id = $1", gone.id)
+    assert row["state"] == "deleted"
+
+
+async def test_a_ca_is_found_among_ten_thousand(issuer: Issuer) -> None:
+    async with issuer.runtime.database.connection() as connection:
+        await connection.execute(_MANY_CAS)
+        for visits in (
+            [[1] * 32, [5_000] * 32, [None] * 32, [False] * 32, [1] * 32],
+            [[1] * 32, [None] * 32, ["CA 77"] * 32, [True] * 32, [None] * 32],
+        ):
+            plan = await plan_of(connection, cas._VISIT, *visits)
+            assert not plan.read_whole
+            assert plan.rows_read <= 32 * 10
+
+
+_MANY_CAS = """
+INSERT INTO ca (name, slug, kind, subject, certificate, fingerprint, not_before, not_after,
+    sealed_key, organization_id, created_by_user_id)
+SELECT 'CA ' || n % 5000, 'slug-' || n, 'user', '', '', md5(n::text), now(), now(), '', n % 50,
+    n % 500
+FROM generate_series(1, 10000) AS n
+"""
 
 
 async def test_status_is_that_of_now(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
