@@ -23,7 +23,7 @@ from services.gateway.exchange import Services
 from services.gateway.onboarding import OnboardingState
 from services.gateway.peer import PeerProtocol
 from services.gateway.public import public_api
-from services.gateway.published import Published
+from services.gateway.published import TAG, Published
 from services.gateway.readiness import Readiness
 from services.gateway.routes import BEARER, CERTIFICATE
 from services.gateway.settings import GatewaySettings
@@ -142,6 +142,8 @@ class Api(FastAPI):
                 if "HTTPValidationError" in str(responses.get("422")):
                     del responses["422"]
                 for status, response in responses.items():
+                    if TAG in operation.get("tags", ()):
+                        continue  # these say it themselves
                     if status[0] != "2" and "content" in response:
                         (content,) = response["content"].values()
                         response["content"] = {ERROR_MEDIA_TYPE: content}

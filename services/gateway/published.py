@@ -28,11 +28,23 @@ from shared.clock import utc_now
 
 SLUG: Final = re.compile(r"(?=.{1,300}\Z)[a-z0-9]+(?:-[a-z0-9]+)*")
 """As the issuer makes them; anything else is nobody's."""
+TAG: Final = "published"
 DER_CRL: Final = "application/pkix-crl"
 DER_CERTIFICATE: Final = "application/pkix-cert"
 PEM: Final = "application/x-pem-file"
 OCSP_RESPONSE: Final = "application/ocsp-response"
 PROBLEM: Final = ProblemResponse.media_type
+PROBLEM_SCHEMA: Final = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+    "required": ["title", "status"],
+}
+OCTETS: Final = {"type": "string", "format": "binary"}
 REVALIDATED: Final = "public, no-cache"
 """A CRL may be new at any moment; asking again costs a 304."""
 LONG: Final = "public, max-age=86400"
@@ -62,7 +74,7 @@ class Published:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes; HEAD goes where GET does, and is described with it."""
-        router = APIRouter(route_class=DialectRoute, tags=["published"])
+        router = APIRouter(route_class=DialectRoute, tags=[TAG])
         _fetched(router, "/crl/{name}", self.crl, "A CRL: DER, or PEM with .pem", DER_CRL, PEM)
         _fetched(
             router, "/ca/{name}", self.ca_certificate, "A CA: .crt or .pem", DER_CERTIFICATE, PEM
@@ -78,11 +90,7 @@ class Published:
                 "security": [],
                 "requestBody": {
                     "required": True,
-                    "content": {
-                        "application/ocsp-request": {
-                            "schema": {"type": "string", "format": "binary"}
-                        }
-                    },
+                    "content": {"application/ocsp-request": {"schema": OCTETS}},
                 },
             },
         )
@@ -169,8 +177,10 @@ def _documented(*media_types: str) -> dict[str, Any]:
     """Return what the answers are, for the description."""
 
     def answers(text: str, *kinds: str) -> dict[str, Any]:
-        schema = {"schema": {"type": "string", "format": "binary"}}
-        return {"description": text, "content": dict.fromkeys(kinds, schema)}
+        content = {
+            kind: {"schema": PROBLEM_SCHEMA if kind == PROBLEM else OCTETS} for kind in kinds
+        }
+        return {"description": text, "content": content}
 
     found: dict[int | str, dict[str, Any]] = {
         200: answers("What is asked for", *media_types),

@@ -123,11 +123,11 @@ class Crls:
     async def current(self, ca: Ca) -> Held | None:
         """Return the CA's last CRL, made now where there is none yet.
 
-        None where only `certwire ca crl` makes it, and has not. Raises `CA_CANNOT_SIGN` and
-        `NOT_INITIALISED` where it has to be made and cannot be.
+        None of a CA that ended, and where only `certwire ca crl` makes it and has not. Raises
+        `CA_CANNOT_SIGN` and `NOT_INITIALISED` where it has to be made and cannot be.
         """
         held = await self._last(ca.id)
-        if held is None and ca.key_backend != cas.FILE:
+        if held is None and ca.key_backend != cas.FILE and ca.not_after > utc_now():
             await self.make(ca.id, wait=True)
             held = await self._last(ca.id)
         return held

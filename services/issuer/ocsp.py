@@ -207,7 +207,8 @@ class Responders:
                     return Responder.open(row, self._settings.sealer)
                 except (UnsealError, ValueError):
                     pass  # its key is worth nothing without the one that it is sealed under
-            authority = self._authorities.authority(ca)
+            known = await cas.by_id(connection, ca.id)  # its key may be sealed anew by now
+            authority = self._authorities.authority(known or ca)
             actor = system(Service.ISSUER)
             row = await make(connection, ca, authority, self._settings.sealer, actor)
         self._backlog.nudge()

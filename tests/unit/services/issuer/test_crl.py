@@ -218,6 +218,8 @@ async def test_a_ca_that_ended_stops(issuer: Issuer, records: Records) -> None:
         assert await crls.due(connection, 0) == [ca.id]
         await records.rows("UPDATE ca SET not_after = now() WHERE id = $1", ca.id)
         assert await crls.due(connection, 0) == await crls.without(connection) == []
+    await records.rows("DELETE FROM crl")
+    assert await issuer.crls.current(replace(ca, not_after=utc_now())) is None
 
 
 @pytest.mark.parametrize("state", ["retired", "deleted"])

@@ -19,6 +19,7 @@ from contracts.issuer import Revocation, RevokeInstanceCertificates
 from contracts.pki import AnswerOcsp, GetCaCertificate, GetCrl
 from services.issuer import ocsp
 from services.issuer.app import HANDLERS, open_issuer
+from services.issuer.authority import Authority
 from services.issuer.domain.encoding import sequence
 from services.issuer.domain.ocsp import parse_request
 from services.issuer.handlers import status
@@ -301,6 +302,27 @@ async def test_a_key_that_does_not_open_is_replaced(
     first = (await response(issuer, request)).certificates
     await records.rows("UPDATE ocsp_responder SET sealed_key = '\\x00'")
     assert (await response(other, request)).certificates != first
+
+
+async def test_the_cas_key_may_be_sealed_anew_meanwhile(
+    issuer: Issuer, other: Issuer, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, issuing = ca_of(issuer)
+    _, certificate = await leaf(issuer)
+    request = asking(certificate, issuing)
+    await response(other, request)
+    await records.rows("DELETE FROM ocsp_responder WHERE ca_id = $1", ca.id)
+    await records.rows("UPDATE ca SET sealed_key = sealed_key || '\\x00' WHERE id = $1", ca.id)
+    other.responders._open.clear()
+    seen: list[Ca] = []
+
+    def opened(row: Ca) -> Authority:
+        seen.append(row)
+        return issuer.authorities.signing()[1]
+
+    monkeypatch.setattr(other.authorities, "authority", opened)
+    await response(other, asking(certificate, issuing, b"a nonce, so that it is signed"))
+    assert [row.sealed_key for row in seen] == [(ca.sealed_key or b"") + b"\x00"]
 
 
 async def test_without_a_database_later_is_better(issuer: Issuer) -> None:

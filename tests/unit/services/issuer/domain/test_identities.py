@@ -61,3 +61,11 @@ def test_a_slug_is_safe_in_a_url(name: str, ca_id: int) -> None:
     slug = identities.slug(name, ca_id)
     assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert slug.split("-")[-1] == str(ca_id)
+
+
+@pytest.mark.parametrize("ca_slug", ["acme-3", "a" * 300])
+def test_a_responder_is_named_for_its_ca(ca_slug: str) -> None:
+    found = identities.ocsp_responder(ca_slug)
+    assert (found.owner_id, found.names) == (ca_slug, ())
+    assert f"OCSP {ca_slug}".startswith(found.common_name)
+    assert len(found.common_name) <= 64
