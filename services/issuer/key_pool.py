@@ -26,7 +26,9 @@ from shared.secrets import UnsealError
 LOG: Final = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 16
-"""Requests that wait for a key to be made: RSA-4096 takes a second, a gateway waits for thirty."""
+"""Requests that wait for a key to be made."""
+WAIT_SECONDS: Final = 5.0
+"""For a process that is free: a gateway waits for ten, of which RSA-4096 takes a second or two."""
 RETRY_SECONDS: Final = 10
 FILL_SECONDS: Final = 5.0
 """How often the pool is looked at for what other replicas took."""
@@ -94,22 +96,25 @@ class Keys:
                 LOG.warning("a key of the pool does not open", extra={"problem": str(error)})
 
     async def _made_now(self, algorithm: KeyAlgorithm) -> PrivateKey:
+        worker = await self._free_worker()
+        try:
+            return await _make(worker, algorithm)
+        finally:
+            self._idle.append(worker)
+            self._room.release()
+
+    async def _free_worker(self) -> Worker:
         if self._waiting >= MOST_WAITING:
-            raise CertwireError(
-                ErrorCode.OVERLOADED,
-                "too many keys are being made",
-                retry_after_seconds=RETRY_SECONDS,
-            )
+            raise _overloaded()
         self._waiting += 1
         try:
-            async with self._room:
-                worker = self._idle.pop()
-                try:
-                    return await _make(worker, algorithm)
-                finally:
-                    self._idle.append(worker)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._room.acquire()
+        except TimeoutError:
+            raise _overloaded() from None
         finally:
             self._waiting -= 1
+        return self._idle.pop()
 
     async def _scarcest(self) -> KeyAlgorithm | None:
         """Return what the pool has the smallest part of; None where it is full."""
@@ -128,6 +133,12 @@ class Keys:
             key_id = await key_pool.next_id(connection)
             sealed = self._settings.sealer.seal(keys.to_der(key), POOL_KEY.row(key_id))
             await key_pool.add(connection, key_id, str(algorithm), sealed)
+
+
+def _overloaded() -> CertwireError:
+    return CertwireError(
+        ErrorCode.OVERLOADED, "too many keys are being made", retry_after_seconds=RETRY_SECONDS
+    )
 
 
 async def _make(worker: Worker, algorithm: KeyAlgorithm) -> PrivateKey:

@@ -147,7 +147,8 @@ async def test_only_so_many_wait(keys: Keys, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Worker, "make", make)
     waiting = [
-        asyncio.create_task(keys.take(KeyAlgorithm.RSA3072)) for _ in range(key_pool.MOST_WAITING)
+        asyncio.create_task(keys.take(KeyAlgorithm.RSA3072))
+        for _ in range(key_pool.MOST_WAITING + 1)
     ]
     await asyncio.sleep(0)
     with pytest.raises(CertwireError) as refused:
@@ -156,6 +157,27 @@ async def test_only_so_many_wait(keys: Keys, monkeypatch: pytest.MonkeyPatch) ->
     assert refused.value.retry_after_seconds
     go_on.set()
     await asyncio.gather(*waiting)
+    await keys.take(KeyAlgorithm.RSA3072)
+
+
+async def test_nobody_waits_longer_than_a_caller_does(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_pool, "WAIT_SECONDS", 0.05)
+    go_on = asyncio.Event()
+
+    async def make(_worker: Worker, _bits: int) -> PrivateKey:
+        await go_on.wait()
+        return key_of(KeyAlgorithm.RSA2048)
+
+    monkeypatch.setattr(Worker, "make", make)
+    first = asyncio.create_task(keys.take(KeyAlgorithm.RSA3072))
+    await asyncio.sleep(0)
+    with pytest.raises(CertwireError) as refused:
+        await keys.take(KeyAlgorithm.RSA3072)
+    assert refused.value.code is ErrorCode.OVERLOADED
+    go_on.set()
+    await first
     await keys.take(KeyAlgorithm.RSA3072)
 
 
