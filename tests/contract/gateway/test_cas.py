@@ -1,5 +1,6 @@
 """`/api/v1/cas` and `/api/v1/export` of the fastpki dialect."""
 
+import json
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any
@@ -137,6 +138,9 @@ async def test_makes_a_ca(alice: httpx2.AsyncClient, stand_in: StandIn, path: st
         {"name": "a\nb"},
         {"name": "a\u0000"},
         {"name": "x" * 256},
+        {"name": "\ud800"},
+        {"description": "\ud800"},
+        {"subject_dn": "CN=\ud800"},
         {"description": "a\u0000"},
         {"subject_dn": ""},
         {"subject_dn": "x" * 2049},
@@ -167,7 +171,11 @@ async def test_makes_a_ca(alice: httpx2.AsyncClient, stand_in: StandIn, path: st
 async def test_what_cannot_be_a_ca_is_422(
     alice: httpx2.AsyncClient, stand_in: StandIn, changes: dict[str, Any]
 ) -> None:
-    answer = await alice.post(f"{CAS}/", json={**NEW, **changes})
+    answer = await alice.post(
+        f"{CAS}/",
+        content=json.dumps({**NEW, **changes}),
+        headers={"Content-Type": "application/json"},
+    )
     assert answer.status_code == 422
     assert set(answer.json()["detail"][0]) == {"loc", "msg", "type"}
     assert not stand_in.heard_of(CreateCa)

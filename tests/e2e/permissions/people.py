@@ -56,10 +56,10 @@ class Stage:
         await self.join(chief, "other plain", organization_id=other)
         await self.join(chief, "other with flags", organization_id=other, **flags)
         await self.join(chief, "other admin", organization_id=other, role="admin")
-        await self.join(chief, "loner")
-        await self.join(chief, "loner with flags", **flags)
+        await self.join(chief, "unattached")
+        await self.join(chief, "unattached with flags", **flags)
         self.names["user_id"] = self.names["granted_id"] = str(await self.new_user(chief, home))
-        self.names["loner_id"] = str(await self.new_user(chief, None))
+        self.names["unattached_id"] = str(await self.new_user(chief, None))
         self.names["empty_id"] = str(await self.new_organization(chief))
 
     async def _make_objects(self, chief: Client) -> None:
@@ -169,8 +169,8 @@ class Stage:
                 names["certificate_id"] = made
             if "{user_id}" in path:
                 names["user_id"] = str(await self.new_user(chief, home))
-            if "{loner_id}" in path:
-                names["loner_id"] = str(await self.new_user(chief, None))
+            if "{unattached_id}" in path:
+                names["unattached_id"] = str(await self.new_user(chief, None))
             if "{empty_id}" in path:
                 names["empty_id"] = str(await self.new_organization(chief))
         return names

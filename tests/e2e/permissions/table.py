@@ -27,8 +27,8 @@ OUTSIDERS = (
     "other plain",
     "other with flags",  # all of them
     "other admin",
-    "loner",  # of no organisation
-    "loner with flags",
+    "unattached",  # of no organisation
+    "unattached with flags",
     "moved away",  # had grants, and is of another organisation now
 )
 USERS = (*MEMBERS, *OUTSIDERS, "superuser")
@@ -134,14 +134,14 @@ TABLE = (
         f"POST {ORGANIZATION}/users/{{user_id}}",
         200,
         ADMINS,
-        path=f"{ORGANIZATION}/users/{{loner_id}}",
+        path=f"{ORGANIZATION}/users/{{unattached_id}}",
     ),
     Row(f"DELETE {ORGANIZATION}/users/{{user_id}}", 200, ADMINS),
     # Certificate authorities
     Row(
         f"POST {API}/cas",
         201,
-        ANY_ADMIN | {FLAGGED["create_ca"], "other with flags", "loner with flags"},
+        ANY_ADMIN | {FLAGGED["create_ca"], "other with flags", "unattached with flags"},
         NEW_CA,
     ),
     Row(f"POST {API}/cas", 201, may("create_ca"), {**NEW_CA, "parent_ca_id": "{ca_id}"}),

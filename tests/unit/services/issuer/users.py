@@ -34,7 +34,7 @@ ADMIN = user(2, role=Role.ADMIN)
 MAKER = user(3, "create_ca")
 MEMBER = user(4)
 STRANGER = user(5, role=Role.ADMIN, organization=OTHER)
-LONER = user(6, "create_ca", organization=None)
+UNATTACHED = user(6, "create_ca", organization=None)
 
 
 def new_ca(name: str = "Acme Root", actor: Principal = ADMIN, **others: Any) -> CreateCa:  # noqa: ANN401 - any field

@@ -35,12 +35,12 @@ from tests.support.running import call
 from tests.unit.services.issuer.conftest import Records
 from tests.unit.services.issuer.users import (
     ADMIN,
-    LONER,
     MAKER,
     MEMBER,
     ORGANIZATION,
     STRANGER,
     SUPERUSER,
+    UNATTACHED,
     about,
     ask,
     made,
@@ -190,13 +190,13 @@ async def test_a_repeat_does_not_show_the_key_again(issuer: Issuer, records: Rec
 
 async def test_everybody_sees_their_own(issuer: Issuer) -> None:
     ours = await made(issuer, actor=MAKER)
-    own = await made(issuer, "Own", actor=LONER)
+    own = await made(issuer, "Own", actor=UNATTACHED)
     foreign = await made(issuer, "Foreign", actor=STRANGER)
     seen = {
         SUPERUSER: [ROOT, ISSUING, ours.id, own.id, foreign.id],
         ADMIN: [ours.id],
         MEMBER: [ours.id],
-        LONER: [own.id],
+        UNATTACHED: [own.id],
         STRANGER: [foreign.id],
     }
     for actor, ids in seen.items():

@@ -9,13 +9,13 @@ from services.issuer.service import Issuer
 from tests.unit.services.issuer.conftest import Records
 from tests.unit.services.issuer.users import (
     ADMIN,
-    LONER,
     MAKER,
     MEMBER,
     ORGANIZATION,
     OTHER,
     STRANGER,
     SUPERUSER,
+    UNATTACHED,
     about,
     ask,
     made,
@@ -72,8 +72,8 @@ async def test_only_users_of_the_same_organization(issuer: Issuer) -> None:
     for organization in (OTHER, None):
         foreign = put(root, Capability.DELETE_CA, user_id=99, organization=organization)
         assert await refusal(issuer, foreign) is ErrorCode.NOT_FOUND
-    unowned = await made(issuer, "Own", actor=LONER)
-    command = put(unowned, Capability.DELETE_CA, actor=LONER, organization=None)
+    unowned = await made(issuer, "Own", actor=UNATTACHED)
+    command = put(unowned, Capability.DELETE_CA, actor=UNATTACHED, organization=None)
     assert await refusal(issuer, command) is ErrorCode.NOT_FOUND
 
 
@@ -83,7 +83,7 @@ async def test_who_may_grant(issuer: Issuer) -> None:
         await ask(issuer, put(root, Capability.DELETE_CA, actor=actor))
         assert len((await ask(issuer, about(ListGrants, root, actor))).grants) == 1
         await ask(issuer, about(DeleteGrant, root, actor, user_id=int(MEMBER.id)))
-    for actor in (MEMBER, STRANGER, LONER):
+    for actor in (MEMBER, STRANGER, UNATTACHED):
         command = put(root, Capability.DELETE_CA, actor=actor)
         assert await refusal(issuer, command) is ErrorCode.FORBIDDEN
         assert await refusal(issuer, about(ListGrants, root, actor)) is ErrorCode.FORBIDDEN
