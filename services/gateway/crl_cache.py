@@ -50,6 +50,7 @@ class CrlCache:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._known: dict[str, PublishedCrl] = {}
+        self._bytes = 0
         self._asking: dict[str, asyncio.Task[PublishedCrl]] = {}
         self._next: dict[str, asyncio.Task[PublishedCrl]] = {}
 
@@ -115,10 +116,11 @@ class CrlCache:
 
     def _keep(self, slug: str, crl: PublishedCrl) -> None:
         """Hold it; where there are too many octets, let go of those asked for least recently."""
-        self._known.pop(slug, None)
+        before = self._known.pop(slug, None)
+        self._bytes += len(crl.der) - (len(before.der) if before else 0)
         self._known[slug] = crl
-        while sum(len(each.der) for each in self._known.values()) > MOST_BYTES:
-            self._known.pop(next(iter(self._known)))
+        while self._bytes > MOST_BYTES:
+            self._bytes -= len(self._known.pop(next(iter(self._known))).der)
 
 
 def _seen(task: "asyncio.Task[PublishedCrl]") -> None:

@@ -1,7 +1,7 @@
 """CRLs: made within a second of a revocation, and before the last one ends.
 
 1. Whoever revokes writes what the next CRL is to list, in the same statement (`store.revoked`).
-2. Every replica looks for CAs with something to list, four times a second. One of them takes the
+2. Every replica looks for CAs with something to list, five times a second. One of them takes the
    CA's lock; the others go on.
 3. In one transaction it takes what waits, adds the entries to the last segment, signs, and writes
    head and tail, the event and the audit record. What commits after it took waits for the next.
@@ -51,8 +51,8 @@ VALIDITY: Final = timedelta(hours=24)
 REMADE_AFTER: Final = timedelta(hours=12)
 SEGMENT_ENTRIES: Final = 1_000
 """Entries that are stored together: at most 56 kB, of which one more entry rewrites all."""
-MOST_HELD: Final = 64
-"""CAs whose last CRL is kept in memory."""
+MOST_HELD_BYTES: Final = 128 * 1024 * 1024
+"""Of the last CRLs that are kept in memory."""
 WARN_OFFLINE_BEFORE: Final = timedelta(days=60)
 """The architecture's, for the CRL that a person has to make."""
 
@@ -97,6 +97,7 @@ class Crls:
         self._database = database
         self._backlog = backlog
         self._held: dict[int, Held] = {}
+        self._held_bytes = 0
         self._put_off: dict[int, float] = {}
 
     async def keep_up(self) -> None:
@@ -181,11 +182,12 @@ class Crls:
         return held
 
     def _keep(self, held: Held) -> None:
-        """Hold it, and let go of the one that was asked for least recently."""
-        self._held.pop(held.row.ca_id, None)
-        while len(self._held) >= MOST_HELD:
-            self._held.pop(next(iter(self._held)))
+        """Hold it, and let go of those that were asked for least recently."""
+        before = self._held.pop(held.row.ca_id, None)
+        self._held_bytes += len(held.der) - (len(before.der) if before else 0)
         self._held[held.row.ca_id] = held
+        while self._held_bytes > MOST_HELD_BYTES:
+            self._held_bytes -= len(self._held.pop(next(iter(self._held))).der)
 
 
 async def load(connection: Connection, ca_id: int, held: Held | None = None) -> Held | None:

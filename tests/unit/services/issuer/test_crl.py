@@ -347,13 +347,14 @@ async def _has_crl(issuer: Issuer, ca: Ca) -> bool:
 async def test_holds_a_bounded_number_in_memory(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crl, "MOST_HELD", 1)
     ca = await issuing(issuer)
     held = await issuer.crls.current(ca)
     assert held is not None
-    assert list(issuer.crls._held) == [ca.id]
-    issuer.crls._keep(replace(held, row=replace(held.row, ca_id=77)))
-    assert list(issuer.crls._held) == [77]
+    monkeypatch.setattr(crl, "MOST_HELD_BYTES", 2 * len(held.der))
+    for ca_id in (77, 78, 77, 79):
+        issuer.crls._keep(replace(held, row=replace(held.row, ca_id=ca_id)))
+    assert list(issuer.crls._held) == [77, 79]
+    assert issuer.crls._held_bytes == 2 * len(held.der)
 
 
 # --- The database --------------------------------------------------------------------------------
