@@ -26,6 +26,13 @@ CAS, CERTIFICATES, EXPORT = "/api/v1/cas", "/api/v1/certificates", "/api/v1/expo
 USERS, ORGANIZATIONS = "/api/v1/users", "/api/v1/organizations"
 WALK = Path(__file__).with_name("fastpki-walk.txt")
 PASSWORD = "correct horse"
+FLAGS = (
+    "can_create_ca",
+    "can_create_cert",
+    "can_revoke_cert",
+    "can_export_private_key",
+    "can_delete_ca",
+)
 _numbers = itertools.count(1)
 
 
@@ -38,12 +45,16 @@ async def root(platform: Platform, address: str) -> AsyncIterator[Client]:
 
 @dataclass
 class Organization:
-    """An organisation with its administrator and a user without any capability."""
+    """An organisation with its administrator, a user without any flag, and one with all.
+
+    `user_id` is of the one without.
+    """
 
     id: int
     admin: Client
     user: Client
     user_id: int
+    maker: Client
 
 
 @pytest.fixture
@@ -54,16 +65,19 @@ async def organization(platform: Platform, root: Client) -> AsyncIterator[Organi
         root, "POST", f"{ORGANIZATIONS}/", {"name": f"Walkers {os.getpid()}-{number}"}
     )
     ids = {}
-    for role in ("admin", "user"):
-        name = f"walker-{role}-{os.getpid()}-{number}"
-        body = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
-        body |= {"role": role, "organization_id": made["id"]}
-        ids[role] = (await done(root, "POST", f"{USERS}/", body))["id"], name
+    for who in ("admin", "user", "maker"):
+        name = f"walker-{who}-{os.getpid()}-{number}"
+        body: dict[str, object] = {"username": name}
+        body |= {"email": f"{name}@example.com", "password": PASSWORD}
+        body |= {"role": "admin" if who == "admin" else "user", "organization_id": made["id"]}
+        body |= {flag: who == "maker" for flag in FLAGS}
+        ids[who] = (await done(root, "POST", f"{USERS}/", body))["id"], name
     async with (
         Client(platform, Authorization=await authorization(platform, ids["admin"][1])) as admin,
         Client(platform, Authorization=await authorization(platform, ids["user"][1])) as user,
+        Client(platform, Authorization=await authorization(platform, ids["maker"][1])) as maker,
     ):
-        yield Organization(made["id"], admin, user, ids["user"][0])
+        yield Organization(made["id"], admin, user, ids["user"][0], maker)
 
 
 async def authorization(platform: Platform, username: str) -> str:
@@ -226,10 +240,10 @@ async def test_the_walk_as_a_superuser(platform: Platform, root: Client, tmp_pat
     await walk(root, platform, tmp_path, f"Root's {os.getpid()}")
 
 
-async def test_the_walk_as_an_organisation_s_administrator(
+async def test_the_walk_as_an_organisation_s_user(
     platform: Platform, organization: Organization, tmp_path: Path
 ) -> None:
-    await walk(organization.admin, platform, tmp_path, f"Acme {organization.id}")
+    await walk(organization.maker, platform, tmp_path, f"Acme {organization.id}")
 
 
 # --- Who may -------------------------------------------------------------------------------------

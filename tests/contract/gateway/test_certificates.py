@@ -185,6 +185,7 @@ async def test_what_is_asked_for_reaches_the_issuer(
         ("GET", "/?skip=-1", None),
         ("GET", "/0", None),
         ("GET", "/x", None),
+        ("GET", "/1.0", None),
         ("GET", f"/{2**63}/private-key", None),
         ("POST", "/5/revoke", {"reason": "x" * 1025}),
         ("POST", "/5/revoke", {"reason": "a\0b"}),

@@ -4,7 +4,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import Field, model_validator
 
 from contracts.certificates import CertificateKind
@@ -26,7 +26,7 @@ from contracts.pki import (
 )
 from contracts.principal import CredentialKind
 from services.gateway.dialects.dialect import Body
-from services.gateway.dialects.fastpki.parameters import NO_NUL, Skip
+from services.gateway.dialects.fastpki.parameters import NO_NUL, Id, Skip
 from services.gateway.exchange import Caller, Current, Exchange
 from services.gateway.refusals import REFUSALS, Refusal, Refusals, described
 from services.gateway.routes import BEARER, DialectRoute, DirectRoute
@@ -42,8 +42,7 @@ CommonName = Annotated[str, Field(min_length=1, max_length=64)]
 SubjectDn = Annotated[str, Field(min_length=1, max_length=2048)]
 Names = Annotated[list[Name], Field(max_length=MOST_NAMES)]
 ValidDays = Annotated[int, Field(ge=1, le=36_500)]
-Id = Annotated[int, Query(ge=1, lt=2**63)]
-CertificateId = Annotated[int, Path(ge=1, lt=2**63)]
+CaId = Annotated[int, Query(ge=1, lt=2**63)]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
 
 
@@ -226,7 +225,7 @@ async def sign_csr(body: SigningRequest, exchange: Current) -> Certificate:
     responses=described(CertificateRoute.refusals, _ISSUING, Detail),
 )
 async def create_certificate(
-    ca_id: Id, body: NewCertificate, exchange: Current
+    ca_id: CaId, body: NewCertificate, exchange: Current
 ) -> CertificateAndKey:
     """Make a private key and a certificate of it.
 
@@ -253,7 +252,7 @@ async def create_certificate(
 @router.get("", include_in_schema=False)
 @router.get("/")
 async def list_certificates(
-    exchange: Current, ca_id: Id | None = None, skip: Skip = 0, limit: Limit = 100
+    exchange: Current, ca_id: CaId | None = None, skip: Skip = 0, limit: Limit = 100
 ) -> list[Certificate]:
     """List the certificates that the caller may see, by id; those of CAs are not among them."""
     actor, call = await _user(exchange)
@@ -273,7 +272,7 @@ async def list_certificates(
 
 @router.get("/{certificate_id}/", include_in_schema=False)
 @router.get("/{certificate_id}", responses=_NOT_FOUND)
-async def get_certificate(certificate_id: CertificateId, exchange: Current) -> Certificate:
+async def get_certificate(certificate_id: Id, exchange: Current) -> Certificate:
     """Show a certificate."""
     actor, call = await _user(exchange)
     return Certificate.of(
@@ -285,7 +284,7 @@ async def get_certificate(certificate_id: CertificateId, exchange: Current) -> C
 
 @router.get("/{certificate_id}/private-key/", include_in_schema=False)
 @router.get("/{certificate_id}/private-key", responses=_NOT_FOUND)
-async def get_private_key(certificate_id: CertificateId, exchange: Current) -> CertificateAndKey:
+async def get_private_key(certificate_id: Id, exchange: Current) -> CertificateAndKey:
     """Show a certificate with its private key."""
     actor, call = await _user(exchange)
     return CertificateAndKey.with_key(
@@ -305,7 +304,7 @@ async def get_private_key(certificate_id: CertificateId, exchange: Current) -> C
     ),
 )
 async def revoke_certificate(
-    certificate_id: CertificateId, exchange: Current, body: Revocation | None = None
+    certificate_id: Id, exchange: Current, body: Revocation | None = None
 ) -> Certificate:
     """Revoke a certificate: at once, and for good."""
     actor, call = await _user(exchange)
