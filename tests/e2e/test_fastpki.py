@@ -70,7 +70,7 @@ async def organization(platform: Platform, root: Client) -> AsyncIterator[Organi
         body: dict[str, object] = {"username": name}
         body |= {"email": f"{name}@example.com", "password": PASSWORD}
         body |= {"role": "admin" if who == "admin" else "user", "organization_id": made["id"]}
-        body |= {flag: who == "maker" for flag in FLAGS}
+        body |= dict.fromkeys(FLAGS, who == "maker")
         ids[who] = (await done(root, "POST", f"{USERS}/", body))["id"], name
     async with (
         Client(platform, Authorization=await authorization(platform, ids["admin"][1])) as admin,
