@@ -2,8 +2,13 @@
 
 import argparse
 import asyncio
+import os
+from typing import TYPE_CHECKING
 
 from services.cli.errors import OK, CliError
+
+if TYPE_CHECKING:
+    from services.issuer.settings import IssuerSettings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - it has none
     """Sign the root's CRL and the certificate of its OCSP responder."""
     from services.issuer.bootstrap import RootKeyError, sign_root_crl
-    from services.issuer.settings import IssuerSettings
 
-    settings = IssuerSettings()
+    settings = _settings()
     try:
         root, crl = asyncio.run(sign_root_crl(settings))
     except RootKeyError as error:
@@ -31,3 +35,16 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - it has none
     print(f"valid      {crl.this_update:%Y-%m-%d} to {crl.next_update:%Y-%m-%d}")
     print(f"served at  {settings.public_url.rstrip('/')}/crl/{root.slug}")
     return OK
+
+
+def _settings() -> "IssuerSettings":
+    """Return the issuer's settings, with the public URL that `certwire up` has given it."""
+    from services.cli.ports import read_ports
+    from services.cli.up import PUBLIC_URL
+    from services.issuer.settings import IssuerSettings
+
+    settings = IssuerSettings()
+    port = read_ports(settings.home).get("http")
+    if port is None or PUBLIC_URL in os.environ:
+        return settings
+    return settings.model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
