@@ -144,9 +144,9 @@ def test_refuses_nothing_and_too_much(count: int) -> None:
 
 def test_a_requestor_and_a_signature_are_tolerated() -> None:
     single = sequence(ocsp.parse_request(request()).certificates[0].der)
-    version, requestor = element(0xA0, b"\x02\x01\x00"), element(0xA1, element(0x82, b"a.example"))
+    version, requester = element(0xA0, b"\x02\x01\x00"), element(0xA1, element(0x82, b"a.example"))
     signature = element(0xA0, sequence(b"whatever"))
-    der = sequence(sequence(version, requestor, sequence(single)), signature)
+    der = sequence(sequence(version, requester, sequence(single)), signature)
     assert ocsp.parse_request(der).certificates[0].serial == LEAF.serial_number
     with pytest.raises(ValueError, match="version"):
         ocsp.parse_request(sequence(sequence(element(0xA0, b"\x02\x01\x01"), sequence(single))))
