@@ -213,7 +213,7 @@ def _created(ca: Ca, call: Call) -> OutboxRow:
         call.request_id,
         OPERATOR,
         "ca_create",
-        AuditObject(type="ca", id=ca.slug, name=ca.name),
+        AuditObject(type="ca", id=str(ca.id), name=ca.name),
         detail={"kind": ca.kind, "fingerprint": ca.fingerprint},
         event=CaCreated(
             ca=ca.slug, fingerprint=ca.fingerprint, subject=ca.subject, not_after=ca.not_after

@@ -314,7 +314,7 @@ def _published(ca: Ca, row: Crl, actor: Principal) -> OutboxRow:
         str(uuid7()),
         actor,
         "crl_publish",
-        AuditObject(type="ca", id=ca.slug, name=ca.name, organization_id=ca.organization_id),
+        AuditObject(type="ca", id=str(ca.id), name=ca.name, organization_id=ca.organization_id),
         detail={"number": row.number, "entries": row.entries},
         event=CrlPublished(
             ca=ca.slug,

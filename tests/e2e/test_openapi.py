@@ -29,7 +29,7 @@ ENDS_THE_CALLER = r"/(rotate|upgrade-to-hardware-bound|logout|invalidate|me)$"
 """After these the credential is another one, or none."""
 NO_BODY_FOR_IT = "/ocsp/{slug}"
 """It knows no DER; test_ocsp.py makes hostile requests of its own."""
-SECONDS = 40
+SECONDS = 60
 LEAST_CASES = 100
 
 
@@ -66,6 +66,7 @@ async def test_every_answer_is_described(fuzzed: Platform, tmp_path: Path) -> No
         f"--exclude-path={NO_BODY_FOR_IT}",
         f"--max-time={SECONDS}",
         "--continue-on-failure",
+        "--workers=3",
         "--no-color",
         "--warnings=off",
         cwd=tmp_path,
