@@ -10,7 +10,7 @@ help: ## list the targets
 	@echo "make up      start Certwire here: Postgres, NATS and all services; Ctrl-C stops it"
 	@echo "make test    run all tests (ARGS='-k renew' picks some)"
 	@echo "make check   format, lint, types, layers, dependencies, spelling, our own guards"
-	@echo "make bench   measure renewals beside OpenBao on this machine"
+	@echo "make bench   measure all beside OpenBao on this machine (ARGS='--work ocsp --quick')"
 	@echo "make fmt     format the code and mend what ruff can mend"
 	@echo "make schemas write the snapshots of events and audit records anew, if only additions changed"
 	@echo "make lock    write the lock files anew (ARGS='--upgrade' for newer versions)"

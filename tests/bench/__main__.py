@@ -1,6 +1,7 @@
 """`python -m tests.bench`: Certwire beside OpenBao, round after round, and a table.
 
-Renewals, or with `--work sign-csr` CSRs of users.
+Renewals, CSRs of users, revocations, OCSP responses, CRLs: one after the other, each with servers
+of its own; `--work` picks some.
 
 Exit code 1: an answer outside 2xx, or a platform that does not hold exactly what its clients got.
 """
@@ -18,27 +19,30 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from tests.bench import report
-from tests.bench.certwire import Certwire, certwire
-from tests.bench.keys import check_certificate
+from tests.bench.certwire import certwire
 from tests.bench.load import Run, TooSlowError, drive
-from tests.bench.openbao import OpenBao, openbao
+from tests.bench.openbao import openbao
 from tests.bench.processes import CpuTimes, difference
-from tests.bench.servers import ServerError
+from tests.bench.servers import Measured, ServerError
 from tests.bench.summary import Segment
-from tests.bench.work import Work
+from tests.bench.work import Storage, Work, variants
 
-Server = Certwire | OpenBao
-
+ROUNDS = 3
 WARM_UP = 64
 WARM_UP_CONNECTIONS = 16
 SEGMENT_LIMIT_SECONDS = 60.0
 SHARE_OF_ROUNDS = 0.8  # of the time allowed; the rest is for starting, checking and stopping
 SHOWN_ERRORS = 3
+QUICK_ROUNDS = 1
+QUICK_SHARE = 3
+"""What a quick run leaves of the rounds, and by what it divides each number of requests."""
 
 
 class OutOfTimeError(KeyboardInterrupt):
@@ -50,59 +54,81 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     signal.signal(signal.SIGALRM, _out_of_time)
-    signal.alarm(options.limit_seconds)
     try:
-        return _bench(options)
+        results = {work: _bench(work, options) for work in options.work}
     except (OutOfTimeError, ServerError, TooSlowError) as error:
         _say(str(error))
         return 1
     except KeyboardInterrupt:
         _say("stopped")
         return 130
+    if options.json:
+        content = {work: result.json for work, result in results.items()}
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+    return 0 if all(result.good for result in results.values()) else 1
 
 
-def _bench(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class _Result:
+    """Of one kind of work."""
+
+    json: dict[str, Any]
+    good: bool
+
+
+def _bench(work: Work, options: argparse.Namespace) -> _Result:
+    signal.alarm(options.limit_seconds)
+    load_before = os.getloadavg()[0]
     with ExitStack() as stack:
+        stack.callback(signal.alarm, 0)
         directory = stack.enter_context(_temporary_directory(options.directory))
-        servers: list[Server] = []
+        servers: list[Measured] = []
         if options.only != report.OPENBAO:
-            _say("starting Certwire …")
-            servers.append(
-                stack.enter_context(certwire(directory / "certwire", options.home, options.work))
-            )
+            _say(f"{work}: starting Certwire …")
+            stack_of_ours = certwire(directory / "certwire", options.home, work)
+            servers.append(stack.enter_context(stack_of_ours))
         if options.only != report.CERTWIRE:
-            _say("starting OpenBao …")
-            servers.append(stack.enter_context(openbao(directory / "openbao", options.work)))
-        bench = _Bench(servers, keep_alive=options.work is Work.SIGN_CSR)
+            for number, variant in enumerate(variants(work, options.storage)):
+                _say(f"{work}: starting {variant.name} …")
+                server = openbao(directory / f"openbao-{number}", variant, work)
+                servers.append(stack.enter_context(server))
+        bench = _Bench(servers, keep_alive=work.keeps_connections)
         bench.round(0, [WARM_UP_CONNECTIONS], WARM_UP)
         bench.segments.clear()
-        rounds = _measure_rounds(bench, options)
-        facts = _facts(options, rounds, directory, servers)
-        sys.stdout.write(report.text(bench.segments, facts) + "\n\n")
+        count = options.count or work.requests // (QUICK_SHARE if options.quick else 1)
+        rounds = _measure_rounds(bench, options, count)
+        load = f"{load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
+        facts = {
+            "work": str(work),
+            **_facts(directory, servers),
+            "load": f"{count} requests a segment, {rounds} rounds in alternation",
+            "load average of the machine": load,
+        }
+        sys.stdout.write(report.text(bench.segments, facts, work.unit) + "\n\n")
         found = bench.discrepancies()
         sys.stdout.writelines(f"{line}\n" for line in found)
-        if options.json:
-            content = {**report.json_report(bench.segments, facts), "discrepancies": found}
-            options.json.write_text(json.dumps(content, indent=2) + "\n")
-        return 1 if found or bench.errors else 0
+        sys.stdout.flush()
+        content = {**report.json_report(bench.segments, facts), "discrepancies": found}
+        return _Result(content, good=not found and not bench.errors)
 
 
-def _measure_rounds(bench: "_Bench", options: argparse.Namespace) -> int:
+def _measure_rounds(bench: "_Bench", options: argparse.Namespace, count: int) -> int:
     """Measure as many of the rounds as there is time for; return how many."""
     start = time.monotonic()
-    for done in range(options.rounds):
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    for done in range(rounds):
         spent = time.monotonic() - start
         if done and spent * (done + 1) / done > options.limit_seconds * SHARE_OF_ROUNDS:
             _say(f"time for {done} rounds only: --limit-seconds allows more")
             return done
-        bench.round(done + 1, options.connections, options.count)
-    return int(options.rounds)
+        bench.round(done + 1, options.connections, count)
+    return rounds
 
 
 class _Bench:
-    """The measured segments, and the serial of every certificate that a client got."""
+    """The measured segments, and the serial of every certificate that a client was told of."""
 
-    def __init__(self, servers: Sequence[Server], *, keep_alive: bool) -> None:
+    def __init__(self, servers: Sequence[Measured], *, keep_alive: bool) -> None:
         self.servers = servers
         self.keep_alive = keep_alive
         self.segments: list[Segment] = []
@@ -111,13 +137,14 @@ class _Bench:
 
     def round(self, number: int, levels: Sequence[int], count: int) -> None:
         """One segment of each server at each number of connections; they take turns to begin."""
+        first = number % len(self.servers)
         for server in self.servers:
             server.prepare(count * len(levels))
         for connections in levels:
-            for server in self.servers[:: 1 if number % 2 else -1]:
+            for server in [*self.servers[first:], *self.servers[:first]]:
                 self._measure(server, number, connections, count)
 
-    def _measure(self, server: Server, round_number: int, connections: int, count: int) -> None:
+    def _measure(self, server: Measured, round_number: int, connections: int, count: int) -> None:
         jobs = server.jobs(count)
         before = self._cpu()
         start = time.perf_counter()
@@ -148,7 +175,7 @@ class _Bench:
         )
 
     def discrepancies(self) -> list[str]:
-        """Where a server does not hold exactly the certificates that its clients got."""
+        """Where a server does not hold exactly what its clients were told."""
         return [
             line
             for server in self.servers
@@ -158,8 +185,8 @@ class _Bench:
     def _cpu(self) -> dict[str, CpuTimes]:
         return {server.name: server.cpu() for server in self.servers}
 
-    def _check(self, server: Server, run: Run) -> None:
-        """Every certificate is for its key, and new; every other answer is an error."""
+    def _check(self, server: Measured, run: Run) -> None:
+        """Every answer is what was asked for; others are errors."""
         bad = [sample for sample in run.samples if not sample.ok]
         self.errors += len(bad)
         for sample in bad[:SHOWN_ERRORS]:
@@ -168,8 +195,7 @@ class _Bench:
             if sample.reply is None or not sample.ok:
                 continue
             try:
-                pem = server.certificate_pem(sample.reply.body)
-                serial = check_certificate(pem, sample.job.key, server.issuer)
+                serial = sample.job.check(sample.reply.body)
             except ValueError as error:
                 raise ServerError(f"{server.name} answered {sample}: {error}") from error
             self.serials[server.name].append(serial)
@@ -186,17 +212,13 @@ def _temporary_directory(parent: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _facts(
-    options: argparse.Namespace, rounds: int, directory: Path, servers: Sequence[Server]
-) -> dict[str, str]:
+def _facts(directory: Path, servers: Sequence[Measured]) -> dict[str, str]:
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "disk": _file_system(directory),
         "python": f"{platform.python_version()}, {ssl.OPENSSL_VERSION}",
         "servers": ", ".join(f"{server.name} {server.version}" for server in servers),
-        "work": str(options.work),
-        "load": f"{options.count} certificates a segment, {rounds} rounds in alternation",
     }
 
 
@@ -212,15 +234,20 @@ def _file_system(directory: Path) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--work", type=Work, choices=list(Work), default=Work.RENEW)
-    parser.add_argument("--rounds", type=_positive, default=5)
-    parser.add_argument("--count", type=_positive, default=300, help="certificates a segment")
+    works = list(Work)
+    parser.add_argument("--work", type=Work, choices=works, nargs="+", default=works)
+    parser.add_argument(
+        "--storage", type=Storage, choices=list(Storage), nargs="+", help="of OpenBao"
+    )
+    parser.add_argument("--rounds", type=_positive, help=f"of each work: {ROUNDS}")
+    parser.add_argument("--count", type=_positive, help="requests a segment: some hundred")
+    parser.add_argument("--quick", action="store_true", help="one round with a third of each")
     parser.add_argument("--connections", type=_positive, nargs="+", default=[1, 16, 64])
     parser.add_argument("--only", choices=[report.CERTWIRE, report.OPENBAO])
     parser.add_argument("--home", type=Path, help="CERTWIRE_HOME of a stack that runs already")
     parser.add_argument("--directory", type=Path, default=_disk(), help="where the data goes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    parser.add_argument("--limit-seconds", type=_positive, default=290, help="for the whole run")
+    parser.add_argument("--limit-seconds", type=_positive, default=290, help="for each work")
     return parser.parse_args()
 
 

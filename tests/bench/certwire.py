@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -21,11 +22,17 @@ from cryptography import x509
 from services.cli.ports import read_ports
 from services.embedded import free_port
 from tests.bench.json_client import JsonClient
-from tests.bench.keys import key_and_request, server_key_and_request
+from tests.bench.keys import (
+    KeyAndRequest,
+    check_certificate,
+    key_and_request,
+    server_key_and_request,
+)
 from tests.bench.ledger import Ledger
 from tests.bench.load import Job, client_context, http_request
 from tests.bench.processes import CpuTimes, cpu_of_tree
-from tests.bench.servers import ServerError, log_tail, running
+from tests.bench.servers import Measured, ServerError, log_tail, running
+from tests.bench.statuses import of_work
 from tests.bench.work import Work
 
 START_SECONDS = 60
@@ -52,6 +59,7 @@ class Certwire:
     """A running platform; see `certwire`."""
 
     port: int
+    plain_port: int
     pid: int
     version: str
     issuer: x509.Certificate
@@ -82,7 +90,11 @@ class Certwire:
             body.encode(),
             {"Content-Type": "application/json"},
         )
-        return Job(request, client_context(str(instance.certificate_and_key_file)), key)
+        context = client_context(str(instance.certificate_and_key_file))
+        return Job(request, context, partial(self._check, key=key))
+
+    def _check(self, body: bytes, key: KeyAndRequest) -> int:
+        return check_certificate(self.certificate_pem(body), key, self.issuer)
 
     def certificate_pem(self, body: bytes) -> str:
         return str(json.loads(body)["cert_pem"])
@@ -90,11 +102,14 @@ class Certwire:
     def settle(self) -> float:
         """Wait until events, audit records and revocations are through; return the seconds."""
         start = time.monotonic()
-        while not self.ledger.settled():
+        while not self.settled():
             if time.monotonic() - start > SETTLE_LIMIT_SECONDS:
                 raise ServerError("events, audit records or revocations do not get through")
             time.sleep(SETTLE_POLL_SECONDS)
         return time.monotonic() - start
+
+    def settled(self) -> bool:
+        return self.ledger.settled()
 
     def cpu(self) -> CpuTimes:
         return cpu_of_tree(self.pid, part_of)
@@ -114,6 +129,7 @@ class Signing(Certwire):
     client: JsonClient | None = None
     login: dict[str, str] = field(default_factory=dict)
     ca_id: int = 0
+    slug: str = ""
     token_until: float = 0.0
 
     @classmethod
@@ -122,6 +138,7 @@ class Signing(Certwire):
         login = json.loads((bootstrap / "superuser.json").read_text())
         signing = cls(
             platform.port,
+            platform.plain_port,
             platform.pid,
             platform.version,
             platform.issuer,
@@ -136,6 +153,7 @@ class Signing(Certwire):
             "POST", "/api/v1/cas/", {"name": name, "subject_dn": f"CN={name}", "key_type": "ec"}
         )
         signing.ca_id = made["id"]
+        signing.slug = signing.ledger.slug(signing.ca_id)
         signing.issuer = x509.load_pem_x509_certificate(made["certificate"].encode())
         return signing
 
@@ -163,16 +181,57 @@ class Signing(Certwire):
                 headers,
                 keep_alive=True,
             )
-            jobs.append(Job(request, context, key))
+            jobs.append(Job(request, context, partial(self._check, key=key)))
         return jobs
 
     def certificate_pem(self, body: bytes) -> str:
         return str(json.loads(body)["certificate"])
 
+    @property
+    def ocsp_path(self) -> str:
+        return f"/ocsp/{self.slug}"
+
+    @property
+    def crl_path(self) -> str:
+        return f"/crl/{self.slug}"
+
+    def revocation(self, body: bytes) -> Job:
+        """The request to revoke the certificate in the reply to a CSR."""
+        assert self.client is not None
+        certificate = json.loads(body)
+        request = http_request(
+            "POST",
+            f"/api/v1/certificates/{certificate['id']}/revoke",
+            f"localhost:{self.port}",
+            b"{}",
+            self.client.headers,
+            keep_alive=True,
+        )
+        serial = int(certificate["serial_number"], 16)
+        return Job(request, client_context(), partial(_check_revoked, serial=serial))
+
+    def settled(self) -> bool:
+        """Whether the CRL lists all that is revoked, too."""
+        return self.ledger.listed(self.ca_id) and self.ledger.settled()
+
+    def publish(self) -> None:
+        """Wait for the CRL, which is made in the background."""
+        self.settle()
+
+    def revocation_discrepancies(self, serials: list[int]) -> list[str]:
+        return self.ledger.revocation_discrepancies(serials, self.ca_id)
+
     def discrepancies(self, serials: list[int]) -> list[str]:
         return self.ledger.signing_discrepancies(
             serials, self.ca_id, self.issuer.subject.rfc4514_string()
         )
+
+
+def _check_revoked(body: bytes, serial: int) -> int:
+    certificate = json.loads(body)
+    if certificate["status"] != "revoked" or int(certificate["serial_number"], 16) != serial:
+        raise ValueError("the reply is of another certificate, or it is not revoked")
+    return serial
 
 
 def part_of(argv: Sequence[str]) -> str:
@@ -187,7 +246,7 @@ def part_of(argv: Sequence[str]) -> str:
 
 
 @contextmanager
-def certwire(directory: Path, home: Path | None, work: Work) -> Iterator[Certwire]:
+def certwire(directory: Path, home: Path | None, work: Work) -> Iterator[Measured]:
     """A new platform, or the one that runs in `home`."""
     directory.mkdir()
     directory.chmod(0o755)
@@ -196,20 +255,22 @@ def certwire(directory: Path, home: Path | None, work: Work) -> Iterator[Certwir
     with ExitStack() as stack:
         if home is None:
             home = directory / "home"
-            port, pid = stack.enter_context(_new_platform(home, directory / "certwire.log"))
+            log = directory / "certwire.log"
+            port, plain_port, pid = stack.enter_context(_new_platform(home, log))
         else:
-            port, pid = _running_platform(home)
+            port, plain_port, pid = _running_platform(home)
         bootstrap = home / "bootstrap"
         chain = x509.load_pem_x509_certificates((bootstrap / "ca.crt").read_bytes())
         maker = InstanceMaker(port, bootstrap, files)
         ledger = stack.enter_context(Ledger.opened(bootstrap))
         version = importlib.metadata.version("certwire")
-        platform = Certwire(port, pid, version, chain[-1], maker, ledger)
-        if work is Work.SIGN_CSR:
+        platform = Certwire(port, plain_port, pid, version, chain[-1], maker, ledger)
+        signing = None
+        if work is not Work.RENEW:
             context = ssl.create_default_context(cafile=str(bootstrap / "ca.crt"))
             client = stack.enter_context(JsonClient(port, context))
-            platform = Signing.of(platform, bootstrap, client)
-        yield platform
+            signing = Signing.of(platform, bootstrap, client)
+        yield platform if signing is None else of_work(signing, work)
 
 
 class InstanceMaker:
@@ -266,8 +327,8 @@ class InstanceMaker:
 
 
 @contextmanager
-def _new_platform(home: Path, log: Path) -> Iterator[tuple[int, int]]:
-    """`certwire up` in this home; yields its TLS port and the runner's process id."""
+def _new_platform(home: Path, log: Path) -> Iterator[tuple[int, int, int]]:
+    """`certwire up` in this home; yields its TLS and plain ports, the runner's process id."""
     https_port, http_port, ops_port = free_port(), free_port(), free_port()
     environment = {
         "CERTWIRE_HOME": str(home),
@@ -282,14 +343,14 @@ def _new_platform(home: Path, log: Path) -> Iterator[tuple[int, int]]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ServerError(f"`certwire up` did not become ready:\n{log_tail(log)}")
             time.sleep(0.2)
-        yield https_port, process.pid
+        yield https_port, http_port, process.pid
 
 
-def _running_platform(home: Path) -> tuple[int, int]:
-    """TLS port and runner of the platform that runs in this home."""
+def _running_platform(home: Path) -> tuple[int, int, int]:
+    """TLS and plain ports and runner of the platform that runs in this home."""
     ports = read_ports(home)
     try:
-        return ports["https"], int((home / "run" / "up.lock").read_text())
+        return ports["https"], ports["http"], int((home / "run" / "up.lock").read_text())
     except (KeyError, OSError, ValueError) as error:
         raise ServerError(f"`certwire up` does not run in {home}") from error
 

@@ -147,7 +147,7 @@ def main() -> int:
             return lambda: keep_alive(port, kept, context, REQUESTS)
 
         def handshakes() -> None:
-            jobs = [Job(request(DIRECT), context, key) for _ in range(REQUESTS)]
+            jobs = [Job(request(DIRECT), context, len) for _ in range(REQUESTS)]
             run = drive(("127.0.0.1", port), jobs, CONNECTIONS, 120)
             assert all(sample.reply and sample.reply.status == 200 for sample in run.samples)
 

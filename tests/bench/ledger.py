@@ -16,14 +16,15 @@ import nats
 from nats.aio.client import Client
 
 from contracts.audit import Outcome
-from contracts.events import CertificateIssued, CertificateRenewed
+from contracts.events import CertificateIssued, CertificateRenewed, CertificateRevoked
 from contracts.instance import RenewCertificate
-from contracts.pki import SignCsr
+from contracts.pki import RevokeCertificate, SignCsr
 from contracts.subjects import AUDIT_STREAM, EVENTS_STREAM, Service, audit_record
 
 EVENT_SUBJECT = CertificateRenewed.nats_subject()
 RECORD_SUBJECT = audit_record(Service.INSTANCE, str(RenewCertificate.ACTION))
 SIGNING_SUBJECT = audit_record(Service.ISSUER, str(SignCsr.ACTION))
+REVOCATION_SUBJECT = audit_record(Service.ISSUER, str(RevokeCertificate.ACTION))
 MESSAGE_TIMEOUT_SECONDS = 10
 MIRROR_LAG_SECONDS = 1
 
@@ -48,6 +49,16 @@ SELECT record::jsonb -> 'detail' ->> 'serial_hex' FROM audit.record
 WHERE service = 'issuer' AND action = 'cert_create' AND outcome = 'success'
     AND record::jsonb -> 'detail' ->> 'kind' = 'server'
     AND record::jsonb -> 'detail' ->> 'issuer' = $1
+"""
+SLUG = "SELECT slug FROM issuer.ca WHERE id = $1"
+LISTED = "SELECT NOT EXISTS (SELECT FROM issuer.crl_waiting WHERE ca_id = $1)"
+MADE = """
+SELECT serial_hex, revoked_at IS NOT NULL FROM issuer.certificate WHERE ca_id = $1
+"""
+REVOCATION_RECORDS = """
+SELECT record::jsonb -> 'detail' ->> 'serial_hex' FROM audit.record
+WHERE service = 'issuer' AND action = $2 AND outcome = $3
+    AND record::jsonb -> 'detail' ->> 'serial_hex' = ANY($1::text[])
 """
 # Whether nothing is left to do: all revocations told, all records published, kept and verified.
 SETTLED = """
@@ -101,6 +112,14 @@ class Ledger:
         """Whether all that follows from earlier requests is done."""
         return bool(self._runner.run(self._database.fetchval(SETTLED)))
 
+    def slug(self, ca_id: int) -> str:
+        """The CA's name in URLs."""
+        return str(self._runner.run(self._database.fetchval(SLUG, ca_id)))
+
+    def listed(self, ca_id: int) -> bool:
+        """Whether the CA's CRL lists all that is revoked."""
+        return bool(self._runner.run(self._database.fetchval(LISTED, ca_id)))
+
     def discrepancies(self, serials: Sequence[int], instance_ids: Sequence[str]) -> list[str]:
         """Where the record differs from one renewal by each instance, with these serials."""
         return self._runner.run(self._discrepancies(serials, instance_ids))
@@ -110,6 +129,29 @@ class Ledger:
     ) -> list[str]:
         """Where the record differs from one certificate of this CA for each of these serials."""
         return self._runner.run(self._signing_discrepancies(serials, ca_id, ca_subject))
+
+    def revocation_discrepancies(self, serials: Sequence[int], ca_id: int) -> list[str]:
+        """Where the record differs from one revocation of each of this CA's certificates here."""
+        return self._runner.run(self._revocation_discrepancies(serials, ca_id))
+
+    async def _revocation_discrepancies(self, serials: Sequence[int], ca_id: int) -> list[str]:
+        await asyncio.sleep(MIRROR_LAG_SECONDS)
+        expected = [f"{serial:x}" for serial in serials]
+        made = await self._database.fetch(MADE, ca_id)
+        ours = {serial for serial, _ in made}
+        action, success = RevokeCertificate.ACTION, Outcome.SUCCESS
+        events = await self._messages(EVENTS_STREAM, CertificateRevoked.nats_subject())
+        records = await self._messages(AUDIT_STREAM, REVOCATION_SUBJECT)
+        stored = await self._database.fetch(REVOCATION_RECORDS, list(ours), action, success)
+        told = [event["serial_hex"] for event in events]
+        audited = [r["detail"]["serial_hex"] for r in records if r["outcome"] == success]
+        found = [
+            compare("revoked certificate of the issuer", expected, [s for s, gone in made if gone]),
+            compare("event", expected, [serial for serial in told if serial in ours]),
+            compare("audit record on the stream", expected, [s for s in audited if s in ours]),
+            compare("audit record in the audit service", expected, [row[0] for row in stored]),
+        ]
+        return [line for line in found if line]
 
     async def _signing_discrepancies(
         self, serials: Sequence[int], ca_id: int, ca_subject: str

@@ -10,10 +10,9 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from tests.bench.keys import KeyAndRequest
 from tests.bench.reply import MalformedReplyError, Reply, parse_reply
 
 RECEIVE_BYTES = 65_536
@@ -23,11 +22,16 @@ Exchange = Generator[int, None, Reply]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request for a certificate as bytes, and the TLS context (with the client's own, if any)."""
+    """A request as bytes, how it is sent, and what is looked at in the reply."""
 
     request: bytes
-    context: ssl.SSLContext
-    key: KeyAndRequest
+    context: ssl.SSLContext | None
+    """With the client's own certificate, if any; None: plain HTTP."""
+    check: Callable[[bytes], int]
+    """Takes the reply's body, returns the serial of the certificate that it is about.
+
+    Raises ValueError where the body is not what was asked for.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,7 @@ class _Connection:
         self.loop.finished(Sample(self.job, latency_seconds, reply, error), self)
 
     def _exchange(self) -> Exchange:
-        """Connect, handshake, ask; yields the events to wait for."""
+        """Connect, handshake where it is TLS, ask; yields the events to wait for."""
         self.socket.settimeout(0)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect_ex(self.loop.address)
@@ -200,28 +204,31 @@ class _Connection:
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, "connect")
-        plain = self.socket
-        tls = self.job.context.wrap_socket(
-            plain, do_handshake_on_connect=False, server_hostname="localhost"
+        if self.job.context is not None:
+            yield from self._shake_hands(self.job.context)
+        return (yield from self._ask())
+
+    def _shake_hands(self, context: ssl.SSLContext) -> Generator[int, None, None]:
+        tls = context.wrap_socket(
+            self.socket, do_handshake_on_connect=False, server_hostname="localhost"
         )
-        self.socket = tls  # the same descriptor: `plain` is detached, the selector keeps watching
+        self.socket = tls  # the same descriptor: the old is detached, the selector keeps watching
         while True:
             try:
                 tls.do_handshake()
-                break
             except ssl.SSLWantReadError:
                 yield selectors.EVENT_READ
-        return (yield from self._ask())
+            else:
+                return
 
     def _ask(self) -> Exchange:
         """Request, reply."""
-        tls = self.socket
-        tls.send(self.job.request)  # a few kB into an empty socket buffer never blocks
+        self.socket.send(self.job.request)  # a few kB into an empty socket buffer never blocks
         received = b""
         while True:
             try:
-                piece = tls.recv(RECEIVE_BYTES)
-            except ssl.SSLWantReadError:
+                piece = self.socket.recv(RECEIVE_BYTES)
+            except (ssl.SSLWantReadError, BlockingIOError):
                 yield selectors.EVENT_READ
                 continue
             received += piece

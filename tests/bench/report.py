@@ -9,13 +9,13 @@ from tests.bench.summary import PERCENTILES, Row, Segment, Spread, ratios, summa
 CERTWIRE, OPENBAO = "certwire", "openbao"
 
 
-def text(segments: Sequence[Segment], facts: Mapping[str, str]) -> str:
+def text(segments: Sequence[Segment], facts: Mapping[str, str], unit: str) -> str:
+    """Tables for a person; `unit` is what a rate counts."""
     rows = sorted(summarize(segments), key=lambda row: (row.connections, row.server))
-    by_connections = ratios(segments, CERTWIRE, OPENBAO)
     parts = [
         "\n".join(f"{name}: {value}" for name, value in facts.items()),
-        _table(_rates(rows, by_connections)),
-        "CPU, µs a certificate (all cores; until the last event is on its stream and audited)",
+        _table(_rates(rows, _ratios(segments))),
+        f"CPU, µs a {unit} (all cores; until the last event is on its stream and audited)",
         _table(_cpu(rows)),
     ]
     return "\n\n".join(parts)
@@ -26,8 +26,10 @@ def json_report(segments: Sequence[Segment], facts: Mapping[str, str]) -> dict[s
         "facts": dict(facts),
         "rows": [dataclasses.asdict(row) for row in summarize(segments)],
         "ratios": {
-            str(connections): dataclasses.asdict(ratio)
-            for connections, ratio in ratios(segments, CERTWIRE, OPENBAO).items()
+            other: {
+                str(connections): dataclasses.asdict(ratio) for connections, ratio in found.items()
+            }
+            for other, found in _ratios(segments).items()
         },
         "rounds": [
             {
@@ -45,12 +47,18 @@ def json_report(segments: Sequence[Segment], facts: Mapping[str, str]) -> dict[s
     }
 
 
-def _rates(rows: Sequence[Row], by_connections: Mapping[int, Spread]) -> list[list[str]]:
+def _ratios(segments: Sequence[Segment]) -> dict[str, dict[int, Spread]]:
+    """Certwire's rate to that of each other server, by connections."""
+    others = sorted({segment.server for segment in segments} - {CERTWIRE})
+    return {other: ratios(segments, CERTWIRE, other) for other in others}
+
+
+def _rates(rows: Sequence[Row], by_server: Mapping[str, Mapping[int, Spread]]) -> list[list[str]]:
     percentiles = [f"p{percent} ms" for percent in PERCENTILES]
-    table = [["connections", "server", "rate/s", "(range)", "ratio", "(range)"]]
+    table = [["connections", "server", "rate/s", "(range)", "Certwire to it", "(range)"]]
     table[0] += [*percentiles, "max ms", "settled ms", "errors"]
     for row in rows:
-        ratio = by_connections.get(row.connections) if row.server == CERTWIRE else None
+        ratio = by_server.get(row.server, {}).get(row.connections)
         table.append(
             [
                 str(row.connections),

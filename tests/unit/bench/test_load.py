@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.keys import key_and_request, server_chain_and_key
+from tests.bench.keys import server_chain_and_key
 from tests.bench.load import Job, TooSlowError, client_context, drive, http_request
 
 LIMIT_SECONDS = 20.0
+LONG_REPLY_BYTES = 200_000
 
 
 class Answer(socketserver.BaseRequestHandler):
@@ -64,7 +65,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
 
 def job(path: str, context: ssl.SSLContext, *, keep_alive: bool = False) -> Job:
     request = http_request("GET", path, "localhost", b"", {}, keep_alive=keep_alive)
-    return Job(request, context, key_and_request("one"))
+    return Job(request, context, len)
 
 
 @pytest.mark.parametrize("connections", [1, 7, 100])
@@ -98,6 +99,30 @@ def test_a_refusal_and_a_closed_connection_are_errors(address: tuple[str, int]) 
     assert str(refused).startswith("500 ")
     assert not closed.ok
     assert "ended after 0 bytes" in str(closed)
+
+
+class Plain(socketserver.BaseRequestHandler):
+    """Replies with as much as several packets hold, without TLS."""
+
+    def handle(self) -> None:
+        while self.request.recv(65_536):
+            body = b"x" * LONG_REPLY_BYTES
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+            self.request.sendall(body)
+
+
+def test_plain_http_without_a_context() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Plain) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        request = http_request("GET", "/", "localhost", b"", {}, keep_alive=True)
+        address = "127.0.0.1", server.socket.getsockname()[1]
+        run = drive(address, [Job(request, None, len)] * 5, 2, LIMIT_SECONDS, keep_alive=True)
+        server.shutdown()
+        thread.join()
+    lengths = [sample.job.check(sample.reply.body) for sample in run.samples if sample.reply]
+    assert lengths == [LONG_REPLY_BYTES] * 5
 
 
 def test_nobody_listening_is_an_error() -> None:
