@@ -54,18 +54,20 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     signal.signal(signal.SIGALRM, _out_of_time)
-    try:
-        results = {work: _bench(work, options) for work in options.work}
-    except (OutOfTimeError, ServerError, TooSlowError) as error:
-        _say(str(error))
-        return 1
-    except KeyboardInterrupt:
-        _say("stopped")
-        return 130
+    results: dict[Work, _Result] = {}
+    for work in options.work:
+        try:
+            results[work] = _bench(work, options)
+        except (OutOfTimeError, ServerError, TooSlowError) as error:
+            _say(f"{work}: {error}")
+        except KeyboardInterrupt:
+            _say("stopped")
+            return 130
     if options.json:
         content = {work: result.json for work, result in results.items()}
         options.json.write_text(json.dumps(content, indent=2) + "\n")
-    return 0 if all(result.good for result in results.values()) else 1
+    good = all(work in results and results[work].good for work in options.work)
+    return 0 if good else 1
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def _bench(work: Work, options: argparse.Namespace) -> _Result:
         }
         sys.stdout.write(report.text(bench.segments, facts, work.unit) + "\n\n")
         found = bench.discrepancies()
+        checked = ", ".join(f"{name} {len(told)}" for name, told in bench.serials.items())
+        sys.stdout.write(f"Answers checked: {checked}; {len(found)} differences.\n\n")
         sys.stdout.writelines(f"{line}\n" for line in found)
         sys.stdout.flush()
         content = {**report.json_report(bench.segments, facts), "discrepancies": found}

@@ -222,8 +222,9 @@ class _Connection:
                 return
 
     def _ask(self) -> Exchange:
-        """Request, reply."""
+        """Request, reply; it always waits in between, or fast replies would nest their steps."""
         self.socket.send(self.job.request)  # a few kB into an empty socket buffer never blocks
+        yield selectors.EVENT_READ
         received = b""
         while True:
             try:

@@ -12,7 +12,6 @@ from tests.bench.keys import server_chain_and_key
 from tests.bench.load import Job, TooSlowError, client_context, drive, http_request
 
 LIMIT_SECONDS = 20.0
-LONG_REPLY_BYTES = 200_000
 
 
 class Answer(socketserver.BaseRequestHandler):
@@ -102,27 +101,29 @@ def test_a_refusal_and_a_closed_connection_are_errors(address: tuple[str, int]) 
 
 
 class Plain(socketserver.BaseRequestHandler):
-    """Replies with as much as several packets hold, without TLS."""
+    """Replies with as many octets as the path says, without TLS."""
 
     def handle(self) -> None:
-        while self.request.recv(65_536):
-            body = b"x" * LONG_REPLY_BYTES
-            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
-            self.request.sendall(body)
+        while request := self.request.recv(65_536):
+            length = int(request.split()[1][1:])
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
+            self.request.sendall(head + b"x" * length)
 
 
-def test_plain_http_without_a_context() -> None:
+@pytest.mark.parametrize(("count", "length"), [(5, 200_000), (3000, 10)])
+def test_plain_http_without_a_context(count: int, length: int) -> None:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Plain) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        request = http_request("GET", "/", "localhost", b"", {}, keep_alive=True)
+        request = http_request("GET", f"/{length}", "localhost", b"", {}, keep_alive=True)
         address = "127.0.0.1", server.socket.getsockname()[1]
-        run = drive(address, [Job(request, None, len)] * 5, 2, LIMIT_SECONDS, keep_alive=True)
+        jobs = [Job(request, None, len)] * count
+        run = drive(address, jobs, 2, LIMIT_SECONDS, keep_alive=True)
         server.shutdown()
         thread.join()
     lengths = [sample.job.check(sample.reply.body) for sample in run.samples if sample.reply]
-    assert lengths == [LONG_REPLY_BYTES] * 5
+    assert lengths == [length] * count
 
 
 def test_nobody_listening_is_an_error() -> None:
