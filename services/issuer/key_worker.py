@@ -31,6 +31,7 @@ class Worker:
     def __init__(self, niceness: int) -> None:
         self._niceness = niceness
         self._process: asyncio.subprocess.Process | None = None
+        self._asked = False
 
     @property
     def pid(self) -> int | None:
@@ -55,7 +56,10 @@ class Worker:
         if process is not None:
             if process.returncode is None:
                 process.kill()
-            await process.communicate()  # its pipes are closed and it is reaped
+            if self._asked:  # who reads from it now sees the end of its output
+                await process.wait()
+            else:
+                await process.communicate()  # its pipes are closed and it is reaped
 
     async def _ask(self, bits: int) -> bytes:
         if self._process is None or self._process.returncode is not None:
@@ -68,8 +72,11 @@ class Worker:
             )
         assert self._process.stdin and self._process.stdout  # noqa: S101, PT018 - they are pipes
         self._process.stdin.write(b"%d\n" % bits)
-        size = await self._process.stdout.readexactly(_SIZE_BYTES)
-        return await self._process.stdout.readexactly(int.from_bytes(size))
+        self._asked, output = True, self._process.stdout
+        try:
+            return await output.readexactly(int.from_bytes(await output.readexactly(_SIZE_BYTES)))
+        finally:
+            self._asked = False
 
 
 def main(niceness: int) -> None:

@@ -23,7 +23,6 @@ CHECKS = (
     "content_type_conformance",
     "response_schema_conformance",
     "negative_data_rejection",
-    "unsupported_method",
 )
 ENDS_THE_CALLER = r"/(rotate|upgrade-to-hardware-bound|logout|invalidate|me)$"
 """After these the credential is another one, or none."""
@@ -66,7 +65,6 @@ async def test_every_answer_is_described(fuzzed: Platform, tmp_path: Path) -> No
         f"--exclude-path={NO_BODY_FOR_IT}",
         f"--max-time={SECONDS}",
         "--continue-on-failure",
-        "--workers=3",
         "--no-color",
         "--warnings=off",
         cwd=tmp_path,

@@ -100,8 +100,13 @@ async def test_what_was_taken_is_made_anew(keys: Keys, records: Records, made: l
 
 
 async def test_many_takers_on_two_replicas_get_each_another_key(
-    keys: Keys, issuer: Issuer, settings: IssuerSettings, records: Records
+    keys: Keys,
+    issuer: Issuer,
+    settings: IssuerSettings,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(key_pool, "WAIT_SECONDS", 60)  # a busy machine takes its time
     filling = await filled(records, keys)
     await stopped(filling)
     other = Keys(settings, issuer.runtime.database)

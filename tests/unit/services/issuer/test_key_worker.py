@@ -131,3 +131,11 @@ async def test_ends_with_a_parent_that_is_killed_in_the_middle_of_a_key() -> Non
         assert runs(pid)
         parent.kill()
     await eventually(partial(is_gone, pid), "the worker is gone")
+
+
+async def test_it_is_ended_while_somebody_waits(worker: Worker) -> None:
+    making = asyncio.create_task(worker.make(LARGE))
+    await eventually(partial(is_at_work, worker), "it is at work")
+    await worker.close()
+    with pytest.raises(WorkerError):
+        await making
