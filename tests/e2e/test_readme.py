@@ -23,7 +23,7 @@ curl -X POST "https://{host}/internal/v1/instances/{id}/cert/renew" \\
 def walk() -> str:
     """Return the commands of the walk."""
     blocks = BLOCK.findall((ROOT / "README.md").read_text())
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     return "".join(blocks)
 
 
@@ -61,6 +61,8 @@ async def test_the_walk_of_the_readme(platform: Platform) -> None:
 
         (instance_id,) = re.findall(r'^\{"id":"([0-9a-f-]{36})"', printed, re.MULTILINE)
         assert re.search(r"renewed\.crt: OK$", printed, re.MULTILINE)
+        assert re.search(r"api\.crt: OK$", printed, re.MULTILINE)
+        assert re.search(r'"status":"revoked".*"revocation_reason":"key_compromise"', printed)
 
         record = json.loads(await audit_json.until(has('"cert_renew"', instance_id)))
         assert record["actor"]["id"] == instance_id
