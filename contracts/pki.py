@@ -483,7 +483,11 @@ class CertificatePage(Message):
 
 
 class SearchCertificates(Command[CertificatePage]):
-    """Those that the actor may see and that meet every condition, the newest first."""
+    """Those that the actor may see and that meet every condition.
+
+    By end where the search is about the end: the soonest first, of expired ones the latest; else
+    the newest first. A page may be short, or empty, though there is a next one.
+    """
 
     SUBJECT: ClassVar[str] = command(Service.ISSUER, "certificate", "search")
     REPLY: ClassVar[type[Message]] = CertificatePage

@@ -1,33 +1,43 @@
-"""`python -m tests.bench.inventory inserts|searches`: the indexes of the inventory.
+"""`python -m tests.bench.inventory inserts|searches|corners`: the indexes of the inventory.
 
 What they cost those who sign: the statement of the signing path, 32 certificates a commit, into a
 table that has many already; with all indexes, without each, and without all. Rounds alternate; the
 lowest is what is least disturbed by others on the machine.
 
-And what they are good for: each search of the tests, how many rows it reads and how long it takes.
+And what they are good for: each search of the tests, how long a page takes; in `corners` each
+condition by each kind of caller, where what is looked for is old and all that is newer is not.
 """
 
 import argparse
 import asyncio
 import sys
-from dataclasses import astuple
+import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from contracts.pki import SearchCertificates
+from contracts.principal import Principal
 from services.issuer.authority import Certificate
+from services.issuer.domain.inventory import Position
 from services.issuer.handlers.inventory import search_of
 from services.issuer.store import signed
-from services.issuer.store.inventory import SEARCH
+from services.issuer.store.certificates import Kept
+from services.issuer.store.inventory import search as find
 from services.issuer.store.signed import Issuance
 from shared.clock import utc_now
-from shared.database import Database, plan_for_arguments
+from shared.database import Database
 from shared.identifiers import uuid7
 from shared.outbox import OutboxRow
 from shared.settings import Settings
-from tests.support.inventory import DER_OCTETS, fill, searches
-from tests.support.plans import plan_of, slowest
+from tests.support.inventory import (
+    DER_OCTETS,
+    corner_searches,
+    fill,
+    fill_corners,
+    searches,
+)
 from tests.support.running import call
 from tests.support.servers import Place, PostgresServer, postgres_server
 
@@ -42,7 +52,12 @@ INDEXES = (
     "certificate_kind",
     "certificate_end",
     "certificate_revoked",
+    "certificate_instance_end",
+    "certificate_organization_end",
+    "certificate_creator_end",
 )
+TIMES = 6
+"""How often a page is read; the first time does not count."""
 
 
 def issuance() -> Issuance:
@@ -110,25 +125,47 @@ async def search(server: PostgresServer, rows: int) -> None:
     """Print a line for each search."""
     async with server.fresh_database() as url:
         await fill(server, url, rows)
-        database = await Database.open(Place(server.home, url).settings(Settings), "issuer")
-        async with database.transaction() as connection:
-            await plan_for_arguments(connection)
-            for name, (actor, conditions) in searches(utc_now()).items():
-                command = SearchCertificates(call=call(), actor=actor, **conditions)
-                arguments = astuple(search_of(command, utc_now()))
-                plan = await plan_of(connection, SEARCH, *arguments)
-                seconds = await slowest(connection, SEARCH, *arguments, times=100)
-                sys.stdout.write(
-                    f"{name:28} {plan.rows_read:8,} rows read {plan.rows_sorted:7,} sorted"
-                    f" {seconds * 1000:8.1f} ms at the most of 100\n"
-                )
-        await database.close()
+        await pages(server, url, searches(utc_now()), "")
+
+
+async def corners(server: PostgresServer, rows: int) -> None:
+    """Print a line for each condition, caller and table."""
+    for name, few, is_expired in (
+        ("one old among many", 1, False),
+        ("the older half", rows // 2, False),
+        ("one old among expired", 1, True),
+    ):
+        async with server.fresh_database() as url:
+            await fill_corners(server, url, rows, few, is_expired=is_expired)
+            await pages(server, url, corner_searches(utc_now()), name)
+
+
+async def pages(
+    server: PostgresServer, url: str, asked: dict[str, tuple[Principal, dict[str, Any]]], table: str
+) -> None:
+    """Print how long the first page of each search takes, and whether it is short."""
+    database = await Database.open(Place(server.home, url).settings(Settings), "issuer")
+    for name, (actor, conditions) in asked.items():
+        command = SearchCertificates(call=call(), actor=actor, **conditions)
+        page: tuple[list[Kept], Position | None] = ([], None)
+        seconds = []
+        for _ in range(TIMES):
+            async with database.transaction() as connection:
+                begun = time.perf_counter()
+                page = await find(connection, search_of(command, utc_now()))
+                seconds.append(time.perf_counter() - begun)
+        sys.stdout.write(
+            f"{table:24} {name:44} {max(seconds[1:]) * 1000:8.1f} ms at the most"
+            f" {len(page[0]):4} found{', and more' if page[1] else ''}\n"
+        )
+        sys.stdout.flush()
+    await database.close()
 
 
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("inserts", "searches"))
+    parser.add_argument("what", choices=("inserts", "searches", "corners"))
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=300)
@@ -136,6 +173,8 @@ def main() -> None:
     with postgres_server() as server:
         if options.what == "searches":
             asyncio.run(search(server, options.rows))
+        elif options.what == "corners":
+            asyncio.run(corners(server, options.rows))
         else:
             asyncio.run(measure(server, options.rows, options.rounds, options.batches))
 

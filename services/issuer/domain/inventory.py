@@ -1,8 +1,14 @@
 """What is looked for in an inventory of certificates, in the form in which it is kept."""
 
+import base64
+import binascii
 import ipaddress
 import re
+import struct
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Final
 
 from contracts.errors import CertwireError, ErrorCode
@@ -12,6 +18,48 @@ _KINDS: Final = ("DNS", "IP", "email", "URI")
 """As names are printed: see `identities.printed`."""
 _INSTANCE: Final = re.compile(r"spiffe://[^/]+/instance/([0-9a-f-]{36})\Z")
 _ESCAPED: Final = str.maketrans({character: f"\\{character}" for character in "\\%_"})
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK: Final = timedelta(microseconds=1)
+_CURSOR: Final = struct.Struct(">BQq")
+
+
+class Order(IntEnum):
+    """How pages go on: by id, or by the end of validity and then by id."""
+
+    NEWEST = 0
+    SOONEST = 1
+    LATEST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last certificate that a page has seen."""
+
+    order: Order
+    id: int
+    not_after: datetime
+
+    def cursor(self) -> str:
+        """Return it as it is handed out."""
+        packed = _CURSOR.pack(self.order, self.id, (self.not_after - _EPOCH) // _TICK)
+        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def position(cursor: str | None, order: Order) -> Position | None:
+    """Return what a cursor says. Raises `INVALID_REQUEST` for that of another order, or of none."""
+    if cursor is None:
+        return None
+    with suppress(binascii.Error, struct.error, ValueError, OverflowError):
+        raw = base64.b64decode(cursor.encode("ascii") + b"=", altchars=b"-_", validate=True)
+        number, certificate_id, ticks = _CURSOR.unpack(raw)
+        if number == order and certificate_id < 2**63:
+            return Position(order, certificate_id, _EPOCH + ticks * _TICK)
+    raise CertwireError(
+        ErrorCode.INVALID_REQUEST,
+        "the cursor is not one of such a search",
+        parameters={"field": "cursor"},
+    )
 
 
 def common_name_condition(text: str | None) -> tuple[str | None, str | None]:

@@ -3,27 +3,24 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.certificates import CertificateKind
 from contracts.pki import CertificatePage, CertificateStatus, SearchCertificates
 from contracts.principal import Role
 from services.issuer import views
 from services.issuer.domain.inventory import (
+    Order,
     common_name_condition,
     instance_common_name,
+    position,
     possible_names,
 )
 from services.issuer.domain.permissions import user_id
 from services.issuer.service import Issuer
 from services.issuer.store import inventory
 from services.issuer.store.inventory import Search
-from shared import cursors
 from shared.clock import utc_now
-from shared.database import plan_for_arguments
 
 PAGE_OCTETS: Final = 1024 * 1024
 """In DER: with PEM, names and everything else it stays below `max_payload` (8 MB)."""
-SHORT: Final = timedelta(days=92)
-"""A range of ends that is looked through whole: a quarter of a year."""
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -32,11 +29,10 @@ async def search_certificates(command: SearchCertificates, issuer: Issuer) -> Ce
     now = utc_now()
     asked = search_of(command, now)
     async with issuer.runtime.database.transaction() as connection:
-        await plan_for_arguments(connection)
-        found, has_more = await inventory.search(connection, asked)
+        found, last = await inventory.search(connection, asked)
     return CertificatePage(
         certificates=tuple(views.of_kept(kept, now) for kept in found),
-        next_cursor=cursors.encode(found[-1].id) if has_more else None,
+        next_cursor=last.cursor() if last is not None else None,
     )
 
 
@@ -49,14 +45,19 @@ def search_of(command: SearchCertificates, now: datetime) -> Search:
         ends_from = max(ends_from or now, now)
     if status is CertificateStatus.EXPIRED:
         ends_until = min(ends_until or now - _TICK, now - _TICK)
+    order = Order.NEWEST
+    if ends_from is not None or ends_until is not None:
+        order = Order.LATEST if status is CertificateStatus.EXPIRED else Order.SOONEST
     return Search(
         everything=actor.role is Role.SUPERUSER,
         of_organization_id=actor.organization_id,
         of_user_id=user_id(actor),
-        below_id=cursors.decode(command.cursor),
+        order=order,
+        after=position(command.cursor, order),
         common_name=whole,
         common_name_like=pattern,
         names=possible_names(command.san) if command.san is not None else None,
+        instance_common_name=instance_common_name(command.san) if command.san else None,
         serial_hex=command.serial_hex,
         fingerprint=command.fingerprint,
         is_revoked=None if status is None else status is CertificateStatus.REVOKED,
@@ -67,11 +68,4 @@ def search_of(command: SearchCertificates, now: datetime) -> Search:
         ends_until=ends_until,
         limit=command.limit,
         octets=PAGE_OCTETS,
-        instance_common_name=instance_common_name(command.san) if command.san else None,
-        by_end=_is_short(ends_from, ends_until)
-        and command.certificate_type not in {None, CertificateKind.INSTANCE},
     )
-
-
-def _is_short(ends_from: datetime | None, ends_until: datetime | None) -> bool:
-    return ends_from is not None and ends_until is not None and ends_until - ends_from <= SHORT

@@ -102,7 +102,12 @@ async def search_certificates(
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 100,
 ) -> CertificatesFound:
-    """Find certificates that meet every condition, the newest first.
+    """Find certificates that meet every condition.
+
+    By end where the search is about the end (`status` valid or expired, `expires_after`,
+    `expires_before`): what ends soonest first, of expired ones what ended last; else the newest
+    first. A cursor is good for searches of its order. A page may be short, or empty: there is more
+    until `next_cursor` is null.
 
     Of all that the caller may see: those of CAs are among them, for superusers the platform's too.
     """
