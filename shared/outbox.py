@@ -32,6 +32,9 @@ FROM relay
 _UNQUOTED: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """Beside letters and digits: the NATS binding of CloudEvents, section 3.1.3.2."""
 
+_NUL: Final = r"\u0000"
+"""In JSON. Postgres' json functions fail on a text that holds one, which anybody may log in as."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
@@ -74,6 +77,8 @@ def outbox_row(
     # The time is printed here: pydantic's form would drop microseconds that are zero.
     body = entry.model_dump(mode="json") | {"time": rfc3339(now)}
     text = canonical_json(body).decode()
+    if _NUL in text:
+        text = canonical_json(_without_nul(body)).decode()
     if event is None:
         return OutboxRow(text)
     headers = {
@@ -89,6 +94,16 @@ def outbox_row(
     if traceparent is not None:
         headers["ce-traceparent"] = traceparent
     return OutboxRow(text, json.dumps(headers), event.nats_subject(), event.model_dump_json())
+
+
+def _without_nul(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_nul(item) for name, item in value.items()}
+    return value
 
 
 def columns(

@@ -152,3 +152,13 @@ async def test_a_nudge_wakes_who_waits() -> None:
     backlog.nudge()
     async with asyncio.timeout(1):
         assert await waiting
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [("a\x00b", "a\ufffdb"), ("a\\u0000b", "a\\u0000b"), ("\\\x00", "\\\ufffd")]
+)
+def test_nothing_is_kept_that_postgres_cannot_read(said: str, kept: str) -> None:
+    actor = Actor(kind="user", id="7", name=said)
+    entry = json.loads(row(actor, detail={"said": [said, {"again": said}]}).entry)
+    assert entry["actor"]["name"] == kept
+    assert entry["detail"] == {"said": [kept, {"again": kept}]}
