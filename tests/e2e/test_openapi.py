@@ -30,6 +30,7 @@ NO_BODY_FOR_IT = "/ocsp/{slug}"
 """It knows no DER; test_ocsp.py makes hostile requests of its own."""
 SECONDS = 50
 LEAST_CASES = 100
+SEED = 1  # what fails here fails again
 CHANGES_THE_CALLER = "/api/v1/users/{user_id}"
 SECONDS_OF_USERS = 8
 LEAST_CASES_OF_USERS = 10
@@ -63,6 +64,7 @@ async def fuzz(platform: Platform, bearer: str, directory: Path, *options: str) 
         f"--header=Authorization: Bearer {bearer}",
         f"--checks={','.join(CHECKS)}",
         "--phases=coverage,fuzzing",
+        f"--seed={SEED}",
         "--continue-on-failure",
         "--no-color",
         "--warnings=off",
