@@ -17,6 +17,7 @@ certtool gnutls-bin
 nginx nginx-light
 softhsm2-util softhsm2
 chromium chromium
+pebble pebble
 END
 [ -n "$missing" ] || exit 0
 
