@@ -20,6 +20,10 @@ class CertificateKind(StrEnum):
     CA = "ca"
     DUAL_PURPOSE = "dual_purpose"
     OCSP_RESPONDER = "ocsp_responder"
+    ACME = "acme"
+    """Of a public CA, through the acme service."""
+    UPLOADED = "uploaded"
+    """Of a CA that nobody asked here."""
 
 
 class RevocationReason(StrEnum):

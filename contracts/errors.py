@@ -21,6 +21,8 @@ class ErrorCode(StrEnum):
     CSR_TOO_LARGE = "csr_too_large"
     AGAINST_POLICY = "against_policy"
     """Well-formed, but not what the CA or the profile allows."""
+    INVALID_CERTIFICATE = "invalid_certificate"
+    """A certificate of somebody else's making that cannot be used as it is meant to be."""
     # Who asks
     CREDENTIAL_MISSING = "credential_missing"
     CREDENTIAL_REFUSED = "credential_refused"
@@ -41,6 +43,11 @@ class ErrorCode(StrEnum):
     OWNED_ELSEWHERE = "owned_elsewhere"
     GONE = "gone"
     CLAIM_VOIDED = "claim_voided"
+    # Public CAs
+    ORDER_FAILED = "order_failed"
+    """No certificate: a challenge failed, the DNS provider or the CA refused."""
+    CA_UNAVAILABLE = "ca_unavailable"
+    """A public CA cannot be reached, or limits us; its order may go on."""
     # Idempotency-Key
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"

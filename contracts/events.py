@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict
 
+from contracts.api_keys import KeyAccess, ProjectAccess
 from contracts.certificates import CertificateKind, RevocationReason
 from contracts.instance import InstanceStatus
 from contracts.messages import Message, SerialHex, Sha256Hex
@@ -37,7 +38,7 @@ class Event(Message):
 
 
 class CertificateEvent(Event):
-    """Facts of the certificate; `owner` is whom it names, such as an instance's id."""
+    """Facts of the certificate; `owner` is whom it names: an instance's id, say, or a project's."""
 
     NOUN: ClassVar[str] = "certificate"
 
@@ -92,6 +93,65 @@ class CertificateExpired(CertificateEvent):
     VERB: ClassVar[str] = "expired"
 
     not_after: datetime
+
+
+class CertificateUploaded(CertificateEvent):
+    """A certificate of another CA, with its key, took its place in a project, the `owner`."""
+
+    VERB: ClassVar[str] = "uploaded"
+
+    not_before: datetime
+    not_after: datetime
+
+
+class CertificateRemoved(CertificateEvent):
+    """A project, the `owner`, has it no longer; its key is gone. It is not revoked by this."""
+
+    VERB: ClassVar[str] = "removed"
+
+
+class ProjectEvent(Event):
+    """A project; `domain` is what its certificates are for."""
+
+    NOUN: ClassVar[str] = "project"
+
+    project_id: str
+    name: str
+    domain: str | None
+
+    def ce_subject(self) -> str:
+        return self.project_id
+
+
+class ProjectCreated(ProjectEvent):
+    VERB: ClassVar[str] = "created"
+
+
+class ProjectUpdated(ProjectEvent):
+    """It has another domain, or none."""
+
+    VERB: ClassVar[str] = "updated"
+
+
+class ProjectDeleted(ProjectEvent):
+    VERB: ClassVar[str] = "deleted"
+
+
+class OrderFailed(Event):
+    """No certificate of a public CA: why, and when it is tried again by itself, if it is."""
+
+    NOUN: ClassVar[str] = "order"
+    VERB: ClassVar[str] = "failed"
+
+    order_id: UUID
+    project_id: str
+    domain: str
+    kind: str
+    reason: str
+    retry_at: datetime | None
+
+    def ce_subject(self) -> str:
+        return str(self.order_id)
 
 
 class CaEvent(Event):
@@ -318,4 +378,26 @@ class OrganizationUpdated(OrganizationEvent):
 
 
 class OrganizationDeleted(OrganizationEvent):
+    VERB: ClassVar[str] = "deleted"
+
+
+class ApiKeyEvent(Event):
+    """An API key, by its id and name; nothing of its secret."""
+
+    NOUN: ClassVar[str] = "api_key"
+
+    api_key_id: int
+    name: str
+    projects: ProjectAccess
+    keys: KeyAccess
+
+    def ce_subject(self) -> str:
+        return str(self.api_key_id)
+
+
+class ApiKeyCreated(ApiKeyEvent):
+    VERB: ClassVar[str] = "created"
+
+
+class ApiKeyDeleted(ApiKeyEvent):
     VERB: ClassVar[str] = "deleted"

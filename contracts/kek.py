@@ -105,6 +105,18 @@ class RetireInstanceKeys(RetireKeys):
     SUBJECT: ClassVar[str] = command(Service.INSTANCE, "kek", "retire")
 
 
+class GetAcmeValues(GetSealedValues):
+    SUBJECT: ClassVar[str] = command(Service.ACME, "kek", "get")
+
+
+class RewrapAcmeValues(RewrapValues):
+    SUBJECT: ClassVar[str] = command(Service.ACME, "kek", "rewrap")
+
+
+class RetireAcmeKeys(RetireKeys):
+    SUBJECT: ClassVar[str] = command(Service.ACME, "kek", "retire")
+
+
 @dataclass(frozen=True)
 class KekCommands:
     """What one service answers."""
@@ -118,4 +130,5 @@ KEK_COMMANDS: Final[Mapping[Service, KekCommands]] = {
     Service.ISSUER: KekCommands(GetIssuerValues, RewrapIssuerValues, RetireIssuerKeys),
     Service.REGISTRY: KekCommands(GetRegistryValues, RewrapRegistryValues, RetireRegistryKeys),
     Service.INSTANCE: KekCommands(GetInstanceValues, RewrapInstanceValues, RetireInstanceKeys),
+    Service.ACME: KekCommands(GetAcmeValues, RewrapAcmeValues, RetireAcmeKeys),
 }

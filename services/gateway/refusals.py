@@ -44,6 +44,11 @@ REFUSALS: Final[Refusals] = {
     ErrorCode.INVALID_CSR: Refusal(HTTPStatus.BAD_REQUEST, "Invalid CSR"),
     ErrorCode.CSR_TOO_LARGE: Refusal(HTTPStatus.BAD_REQUEST, "CSR too large"),
     ErrorCode.AGAINST_POLICY: _explained(HTTPStatus.BAD_REQUEST, "Not allowed by the CA's policy"),
+    ErrorCode.INVALID_CERTIFICATE: _explained(HTTPStatus.BAD_REQUEST, "Invalid certificate"),
+    ErrorCode.ORDER_FAILED: _explained(HTTPStatus.BAD_REQUEST, "No certificate was issued"),
+    ErrorCode.CA_UNAVAILABLE: _explained(
+        HTTPStatus.SERVICE_UNAVAILABLE, "The public CA is unavailable"
+    ),
     ErrorCode.CREDENTIAL_MISSING: Refusal(
         HTTPStatus.UNAUTHORIZED, "Not authenticated", headers=BEARER_CHALLENGE
     ),
