@@ -15,10 +15,11 @@ from contracts.agents import Onboarding
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Call, Command, IdempotencyKey, Message
 from contracts.principal import Credential, CredentialKind, Principal, PrincipalKind
-from services.gateway import client_cert, json_body
+from services.gateway import client_cert
 from services.gateway.credentials import Identities, Question, presented
 from services.gateway.onboarding import OnboardingState
 from services.gateway.peer import PEER, PeerCertificate
+from shared import json_body
 from shared.broker import Bus
 from shared.identifiers import uuid7
 
