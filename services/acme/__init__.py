@@ -1,0 +1,1 @@
+"""Public certificates: projects and their domains, ACME orders, uploads and renewal."""
