@@ -24,6 +24,7 @@ from contracts.agents import (
     SetCapabilities,
     UpgradeAdmin,
 )
+from contracts.api_keys import CreateApiKey, DeleteApiKey, ListApiKeys
 from contracts.kek import KEK_COMMANDS
 from contracts.messages import Command, Message
 from contracts.registry import CompleteOnboarding, LogIn, ResetAdmin, ResolveCredentials
@@ -51,6 +52,7 @@ from services.registry import sweeper
 from services.registry.handlers import (
     administrator,
     agents,
+    api_keys,
     credentials,
     enrollment,
     membership,
@@ -90,6 +92,9 @@ HANDLERS: Final[Mapping[type[Command[Any]], Callable[[Any, Any], Awaitable[Messa
     ListMembers: organizations.list_members,
     AddMember: organizations.add_member,
     RemoveMember: organizations.remove_member,
+    CreateApiKey: api_keys.create_api_key,
+    ListApiKeys: api_keys.list_api_keys,
+    DeleteApiKey: api_keys.delete_api_key,
     GetOnboarding: onboarding.get_onboarding,
     CompleteOnboarding: onboarding.complete_onboarding,
     ResetAdmin: administrator.reset_admin,

@@ -1,4 +1,4 @@
-"""Who may do what with users and organisations. What is not listed is refused.
+"""Who may do what with users, organisations and API keys. What is not listed is refused.
 
 How the caller stands to the user or organisation that a command is about decides, and that alone.
 """
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from contracts.api_keys import CreateApiKey, DeleteApiKey, ListApiKeys
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Command
 from contracts.principal import Principal, PrincipalKind, Role
@@ -66,6 +67,9 @@ MAY: Final[Mapping[type[Command[Any]], frozenset[Standing]]] = {
     ListMembers: MEMBERS,
     AddMember: ADMINS,  # and then by whom
     RemoveMember: ADMINS,
+    CreateApiKey: SUPERUSER,
+    ListApiKeys: SUPERUSER,
+    DeleteApiKey: SUPERUSER,
 }
 """The permission table: which standing a command needs."""
 

@@ -6,8 +6,10 @@ from typing import Final
 
 import asyncpg
 
+from contracts.api_keys import KeyPermissions
 from contracts.principal import Credential, Principal, PrincipalKind
 from services.registry.domain.renewal import OVERLAP
+from services.registry.store.api_keys import principal_of_key
 from services.registry.store.sessions import principal_of_user
 from shared.database import Connection
 
@@ -23,7 +25,9 @@ SELECT certificate.fingerprint,
     users.id, username, role, organization_id, can_create_ca, can_create_cert, can_revoke_cert,
     can_export_private_key, can_delete_ca,
     session.revoked_at IS NULL AND session.access_expires_at > now() AND users.is_active
-        AS session_accepted
+        AS session_accepted,
+    api_key.id AS key_id, api_key.name AS key_name, projects, keys,
+    api_key.deleted_at IS NULL AS key_accepted
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (kind, sha256, place)
 LEFT JOIN admin_certificate AS certificate
     ON asked.kind = 'certificate' AND certificate.fingerprint = asked.sha256
@@ -32,6 +36,7 @@ LEFT JOIN agent_certificate AS held
 LEFT JOIN agent ON agent.id = held.agent_id
 LEFT JOIN session ON asked.kind = 'bearer' AND session.access_hash = asked.sha256
 LEFT JOIN users ON users.id = session.user_id
+LEFT JOIN api_key ON asked.kind IN ('bearer', 'api_key') AND api_key.hash = asked.sha256
 ORDER BY place
 """
 
@@ -79,6 +84,10 @@ def _resolved(row: asyncpg.Record) -> Resolved:
         return Resolved(agent, row["agent_accepted"], row["predecessor"])
     if row["id"] is not None:
         return Resolved(principal_of_user(row), row["session_accepted"])
+    if row["key_id"] is not None:
+        permissions = KeyPermissions(projects=row["projects"], keys=row["keys"])
+        key = principal_of_key(row["key_id"], row["key_name"], permissions)
+        return Resolved(key, row["key_accepted"])
     return UNKNOWN
 
 
