@@ -43,6 +43,13 @@ Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,128}$")]
 """A challenge's token (RFC 8555 section 8.1): base64url, at least 128 bits of it."""
 
 
+Email = Annotated[
+    str,
+    Field(pattern=rf"^[A-Za-z0-9.!#$&'*+/=^_`{{|}}~-]{{1,64}}@{HOSTNAME}$", max_length=254),
+]
+"""A contact as a CA takes it in a `mailto` URL (RFC 8555 section 7.3): no header fields, one address."""
+
+
 class ProjectStatus(StrEnum):
     ACTIVE = "active"
 
@@ -178,7 +185,7 @@ class Issuance(Message):
     `key_size` is that of an RSA key; an EC key is on P-256.
     """
 
-    email: str = Field(max_length=254)
+    email: Email
     challenge_type: ChallengeType
     dns: DnsAccess | None = Field(default=None, repr=False)
     key_type: KeyType = KeyType.RSA

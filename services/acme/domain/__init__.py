@@ -1,1 +1,1 @@
-"""What public certificates are held to: pure rules, without clock, randomness or I/O."""
+"""The acme service's rules, without input or output."""

@@ -89,7 +89,7 @@ CREATE TABLE acme_order (
     issuance jsonb NOT NULL,
     sealed_credentials bytea,
     sealed_key bytea,                                  -- of the certificate; NULL once it ended
-    csr bytea NOT NULL,
+    csr bytea,                                         -- NULL until the key is made
     replaces text,                                     -- RFC 9773 section 5
     renewed_from timestamptz,
     url text,                                          -- NULL until the CA has said it
@@ -104,6 +104,7 @@ CREATE TABLE acme_order (
     leased_until timestamptz,
     error jsonb,                                       -- what a failed one is answered with
     result jsonb,                                      -- what a valid one gave
+    retry_at timestamptz,                              -- not before that, says the CA
     warning text,
     created_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,

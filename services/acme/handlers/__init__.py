@@ -1,0 +1,1 @@
+"""Commands of the acme service, by what they are about."""

@@ -1,0 +1,1 @@
+"""The acme service's SQL: one typed function a query, which never commits."""
