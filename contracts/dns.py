@@ -59,7 +59,8 @@ class GoogleServiceAccount(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     client_email: str = Field(pattern=r"^[\x21-\x7e]+@[\x21-\x7e]+$", max_length=320)
-    private_key: str = Field(max_length=16_384, repr=False)
+    private_key: str = Field(max_length=4096, repr=False)
+    """In PEM: there is room for an RSA key of 4096 bits, and Google makes keys of 2048."""
     private_key_id: str | None = Field(default=None, max_length=128)
 
 

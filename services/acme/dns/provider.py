@@ -1,0 +1,55 @@
+"""What a DNS provider does for us, and how it fails."""
+
+import secrets
+from contextlib import suppress
+from typing import Final, Protocol
+
+PROBE_LABEL: Final = "_certwire-preflight"
+PROBE_BYTES: Final = 32
+"""Of a challenge's own size, so that what takes the one takes the other."""
+
+
+class DnsProvider(Protocol):
+    """Writes TXT records. Every call raises `DnsProviderError`, and ValueError for what is no name.
+
+    Names are whole, without a dot at the end. Both calls may be repeated, and leave the other
+    values of a name alone: a wildcard and the name above it share one.
+    """
+
+    async def add(self, name: str, value: str) -> None:
+        """Let there be a record; it may be there already."""
+
+    async def remove(self, name: str, value: str) -> None:
+        """Let there be no such record; it may be gone already."""
+
+
+class DnsProviderError(Exception):
+    """A provider does not do it. `reason` is for the people whose zone it is, without secrets.
+
+    A transient one may be tried again, after `retry_after_seconds` where the provider says so.
+    """
+
+    def __init__(
+        self, reason: str, *, transient: bool = False, retry_after_seconds: int | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason: Final = reason
+        self.transient: Final = transient
+        self.retry_after_seconds: Final = retry_after_seconds
+
+
+async def check_access(provider: DnsProvider, domain: str) -> None:
+    """Make sure that the credentials may write below a domain. Raises as `DnsProvider`.
+
+    A record of a name that nobody asks for is added and removed.
+    """
+    name = f"{PROBE_LABEL}.{domain.removeprefix('*.')}"
+    value = secrets.token_urlsafe(PROBE_BYTES)
+    try:
+        await provider.add(name, value)
+    except DnsProviderError as error:
+        if error.transient:  # it may be there: the reply was lost, perhaps
+            with suppress(DnsProviderError):
+                await provider.remove(name, value)
+        raise
+    await provider.remove(name, value)

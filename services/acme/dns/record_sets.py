@@ -1,0 +1,83 @@
+"""Record sets that a provider changes as a whole, and only where they are what we have read.
+
+1. The set is read, and the one that is wanted is made of it: other values stay as they are.
+2. The provider is told both. It refuses where the set has changed meanwhile.
+3. Then all of it is done again: nobody's values are lost, and of those who meet, one gets through.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from services.acme.dns.provider import DnsProviderError
+
+ATTEMPTS: Final = 12
+PAUSE_SECONDS: Final = 0.25
+"""At the most after the first refusal; it grows with every other."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxtSet:
+    """The TXT records of a name; values in the provider's own form."""
+
+    ttl: int
+    values: tuple[str, ...]
+
+
+Change = Callable[[TxtSet | None], TxtSet | None]
+"""From a set to the one that is wanted; None is none at all."""
+
+
+class ChangedError(Exception):
+    """The set is not what it was when it was read."""
+
+
+class RecordSets(Protocol):
+    """A provider's record sets of type TXT."""
+
+    async def read(self, zone: str, name: str) -> TxtSet | None:
+        """Return the set. Raises `DnsProviderError`."""
+
+    async def replace(self, zone: str, name: str, old: TxtSet | None, new: TxtSet | None) -> None:
+        """Put a set in the place of another. Raises `ChangedError` and `DnsProviderError`."""
+
+
+def adding(value: str, ttl: int) -> Change:
+    """Return the change that lets a value be there."""
+
+    def change(found: TxtSet | None) -> TxtSet | None:
+        if found is None:
+            return TxtSet(ttl, (value,))
+        return found if value in found.values else TxtSet(ttl, (*found.values, value))
+
+    return change
+
+
+def removing(value: str) -> Change:
+    """Return the change that lets a value be gone."""
+
+    def change(found: TxtSet | None) -> TxtSet | None:
+        if found is None or value not in found.values:
+            return found
+        left = tuple(other for other in found.values if other != value)
+        return TxtSet(found.ttl, left) if left else None
+
+    return change
+
+
+async def apply(sets: RecordSets, zone: str, name: str, change: Change) -> None:
+    """Change a set. Raises `DnsProviderError`."""
+    for attempt in range(ATTEMPTS):
+        found = await sets.read(zone, name)  # 1
+        wanted = change(found)
+        if wanted == found:
+            return
+        try:
+            await sets.replace(zone, name, found, wanted)  # 2
+        except ChangedError:
+            await asyncio.sleep(PAUSE_SECONDS * (attempt + 1) * random.random())  # noqa: S311 - 3: so that those who met part
+        else:
+            return
+    raise DnsProviderError(f"others keep changing the records of {name}", transient=True)
