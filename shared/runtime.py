@@ -225,7 +225,8 @@ class Application:
     """A service, ready to run: what it answers and what it does by itself.
 
     `prepare` runs once the schema is there and before the first command; `problems` adds to what
-    keeps the service from being ready; `warnings` to what `certwire status` shows.
+    keeps the service from being ready; `warnings` to what `certwire status` shows; `finish` comes
+    last, before the connections are closed.
     """
 
     runtime: Runtime
@@ -235,6 +236,7 @@ class Application:
     background: Sequence[Background] = ()
     problems: Callable[[], Awaitable[list[str]]] | None = None
     warnings: Callable[[], Awaitable[list[str]]] | None = None
+    finish: Background | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _waits_for: list[str] = field(default_factory=lambda: ["the start"])
 
@@ -284,6 +286,8 @@ class Application:
         """Finish what is in work and leave."""
         await self.runtime.bus.finish()
         await cancel(self._tasks)
+        if self.finish is not None:
+            await self.finish()
         await self.runtime.close()
 
     async def _until_ready(self) -> None:

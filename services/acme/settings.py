@@ -1,5 +1,6 @@
 """Settings of the acme service."""
 
+import base64
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -33,8 +34,21 @@ def _https_or_loopback(url: str) -> str:
     return _https(url)
 
 
+def from_base64url(text: str) -> bytes:
+    """Return the bytes of base64url, padded or not. Raises ValueError."""
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _hmac_key(key: SecretStr) -> SecretStr:
+    """Return a key of an external account. Raises ValueError for what is none."""
+    if not from_base64url(key.get_secret_value()):
+        raise ValueError("a key in base64url")
+    return key
+
+
 DirectoryUrl = Annotated[str, AfterValidator(_https)]
 ApiUrl = Annotated[str, AfterValidator(_https_or_loopback)]
+HmacKey = Annotated[SecretStr, AfterValidator(_hmac_key)]
 Optional = BeforeValidator(_set)
 
 
@@ -49,7 +63,7 @@ class AcmeSettings(SealingSettings):
     acme_ca_bundle: Annotated[Path | None, Optional] = None
     """Roots in PEM that outbound TLS trusts; else the machine's."""
     acme_eab_kid: Annotated[str | None, Optional] = None
-    acme_eab_hmac_key: Annotated[SecretStr | None, Optional] = None
+    acme_eab_hmac_key: Annotated[HmacKey | None, Optional] = None
     """External account binding (RFC 8555 section 7.3.4); the key in base64url, as CAs print it."""
     acme_profile: Annotated[str | None, Optional] = None
     acme_preferred_issuer: Annotated[str | None, Optional] = None
@@ -63,7 +77,7 @@ class AcmeSettings(SealingSettings):
     acme_dns_digitalocean_base_url: ApiUrl = "https://api.digitalocean.com"
     acme_dns_godaddy_base_url: ApiUrl = "https://api.godaddy.com"
     acme_dns_google_base_url: ApiUrl = "https://dns.googleapis.com/dns/v1"
-    acme_dns_google_token_url: ApiUrl = "https://oauth2.googleapis.com/token"
+    acme_dns_google_token_url: ApiUrl = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
     acme_propagation_seconds: int = Field(default=600, ge=1)
     """How long TXT records may take to be at every authoritative server."""
     acme_live_dir: Annotated[Path | None, Optional] = None

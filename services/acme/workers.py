@@ -1,0 +1,101 @@
+"""Who does the work: every replica takes orders that nobody has, under a lease that it keeps alive.
+
+A replica that dies keeps its orders for as long as their leases, and then others have them.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+from uuid import UUID, uuid4
+
+from services.acme.ordering import Ordering
+from services.acme.service import Acme
+from services.acme.store import orders
+from services.acme.store.orders import OrderRow
+
+LOG: Final = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked for orders that another replica took in, or gave up."""
+PRUNE_SECONDS: Final = 3600.0
+
+
+class Workers:
+    """The work of one replica; `run` is its background work."""
+
+    def __init__(self, acme: Acme, ordering: Ordering) -> None:
+        self._acme = acme
+        self._ordering = ordering
+        self._lease = uuid4()
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Work for as long as the process lives; what is in work at its end is others' at once."""
+        keeping = asyncio.create_task(self._keep())
+        try:
+            while True:
+                self._acme.orders_waiting.clear()
+                await self._take()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._acme.orders_waiting.wait()
+        finally:
+            keeping.cancel()
+            await self._give_up()
+
+    async def prune(self) -> None:
+        """Forget orders that ended long ago."""
+        while True:
+            async with self._acme.runtime.database.statement() as connection:
+                await orders.prune(connection)
+            await asyncio.sleep(PRUNE_SECONDS)
+
+    async def _take(self) -> None:
+        free = self._acme.settings.acme_concurrent_orders - len(self._tasks)
+        if free <= 0:
+            return
+        seconds = self._acme.settings.acme_lease_seconds
+        async with self._acme.runtime.database.statement() as connection:
+            taken = await orders.claim(connection, self._lease, seconds, free)
+        for order in taken:
+            if order.id not in self._tasks:  # our own lease ran out, and we are at it still
+                self._begin(order)
+
+    def _begin(self, order: OrderRow) -> None:
+        task = asyncio.create_task(self._ordering.work(order, self._lease))
+        self._tasks[order.id] = task
+        task.add_done_callback(lambda _: self._done(order.id))
+
+    def _done(self, order_id: UUID) -> None:
+        task = self._tasks.pop(order_id)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            LOG.error("an order is gone on with later", exc_info=problem)
+        self._acme.orders_waiting.set()
+
+    async def _keep(self) -> None:
+        """Keep the leases alive; end the work on an order that is another's by now."""
+        seconds = self._acme.settings.acme_lease_seconds
+        while True:
+            await asyncio.sleep(seconds / 3)
+            ids = list(self._tasks)
+            if not ids:
+                continue
+            try:
+                async with self._acme.runtime.database.statement() as connection:
+                    kept = await orders.extend(connection, self._lease, seconds, ids)
+            except Exception as problem:  # noqa: BLE001 - whatever it is: every commit checks the lease
+                LOG.warning("leases were not extended", extra={"problem": repr(problem)})
+                continue
+            for order_id in set(ids) - kept:
+                if order_id in self._tasks:
+                    self._tasks[order_id].cancel()
+
+    async def _give_up(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(Exception):  # the leases run out by themselves
+            async with self._acme.runtime.database.statement() as connection:
+                await orders.release(connection, self._lease)
