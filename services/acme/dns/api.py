@@ -24,7 +24,7 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from services.acme.dns.provider import DnsProviderError
-from shared import VERSION
+from shared import VERSION, json_body
 from shared.clock import utc_now
 
 CALL_SECONDS: Final = 20.0
@@ -65,15 +65,15 @@ class Reply:
     def read(self, kind: type[ReplyT]) -> ReplyT:
         """Return the body as JSON of a type. Raises `DnsProviderError`."""
         try:
-            return TypeAdapter(kind).validate_json(self.body)
-        except ValidationError:
+            return TypeAdapter(kind).validate_python(json_body.parse(self.body))
+        except (json.JSONDecodeError, ValidationError):
             raise self.malformed() from None
 
     def read_error(self, kind: type[ReplyT]) -> ReplyT | None:
         """Return the body of a refusal; None where it is not the API's, and says nothing."""
         try:
-            return TypeAdapter(kind).validate_json(self.body)
-        except ValidationError:
+            return self.read(kind)
+        except DnsProviderError:
             return None
 
     def malformed(self) -> DnsProviderError:

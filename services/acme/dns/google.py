@@ -96,7 +96,7 @@ class _Reason(ApiModel):
 class _Failure(ApiModel):
     message: str = ""
     status: str = ""
-    errors: tuple[_Reason, ...] = ()
+    errors: list[_Reason] = Field(default=[])
 
 
 class _Problem(ApiModel):
