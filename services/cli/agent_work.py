@@ -3,9 +3,7 @@
 import hashlib
 import os
 import random
-import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from services.cli.agent_schedule import Facts, Now, Schedule, Task
 from services.cli.errors import CliError
 from services.embedded import die_with_parent
 from shared.clock import utc_now
+from shared.operator_command import OperatorCommand
 
 UNREADABLE: Final = frozenset({400, 422})
 """What the platform says of a request that it will never take."""
@@ -57,26 +56,13 @@ class Hook:
             "CERTWIRE_AGENT_CERTIFICATE": str(current / CERTIFICATE),
             "CERTWIRE_AGENT_SECRETS": str(directory.secrets),
         }
-        try:
-            process = subprocess.Popen(
-                shlex.split(self.command),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                # Its children end with it, and it with us: the next agent runs it again.
-                **die_with_parent(signal.SIGKILL),
-            )
-        except (OSError, ValueError) as error:
-            raise FailedError(f"the hook cannot be run: {error}") from error
-        try:
-            code = process.wait(self.timeout_seconds)
-        except BaseException as stopped:  # the time is over, or the agent is told to stop
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if isinstance(stopped, subprocess.TimeoutExpired):
-                raise FailedError(f"the hook took over {self.timeout_seconds:g} s") from None
-            raise
-        if code:
-            raise FailedError(f"the hook failed with exit code {code}")
+        # Its children end with it, and it with us: the next agent runs it again.
+        options = die_with_parent(signal.SIGKILL)
+        command = OperatorCommand(self.command, environment, capture=False, options=options)
+        command.start()
+        ended = command.wait(self.timeout_seconds)
+        if not ended.ok:
+            raise FailedError(f"the hook {ended.reason}")
 
 
 class Worker:

@@ -74,6 +74,14 @@ class Authority:
         signed = self._leaf(_name(name), key.public_key(), usage, lifetime, age)
         return Leaf(signed.sign(self._key, SHA256()), key)
 
+    def server(self, *names: str, lifetime: timedelta = DAY) -> Leaf:
+        """Make a server's certificate for some DNS names."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = self._leaf(_name(names[0]), key.public_key(), SERVER, lifetime, timedelta(0))
+        alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        signed = builder.add_extension(alternative, critical=False).sign(self._key, SHA256())
+        return Leaf(signed, key)
+
     def sign_client(
         self, csr_pem: str, lifetime: timedelta = DAY, age: timedelta = timedelta(0)
     ) -> x509.Certificate:

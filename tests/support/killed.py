@@ -14,7 +14,9 @@ FILE_EVENTS: Final = frozenset(
 )
 """Of Python's audit events: every change of a directory passes by one of them."""
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.support.joined", "tests.support.killed"])
+_CONTEXT.set_forkserver_preload(
+    ["tests.support.joined", "tests.support.killed", "tests.support.live"]
+)
 
 
 def killed_at(step: int, below: Path, work: Callable[..., object], *arguments: Any) -> bool:  # noqa: ANN401 - of any function
@@ -40,13 +42,21 @@ def _die_at(step: int, below: Path, work: Callable[..., object], *arguments: Any
     def count(event: str, details: tuple[Any, ...]) -> None:
         nonlocal steps
         changes = event in FILE_EVENTS or (event == "open" and details[2] & os.O_ACCMODE)
-        if changes and str(details[0]).startswith(str(below)):
+        if changes and _is_below(details[0], below):
             steps += 1
             if steps == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
     work(*arguments)
+
+
+def _is_below(path: Any, directory: Path) -> bool:  # noqa: ANN401 - whatever `open` takes
+    """Return whether a path is in a directory; a relative one is in one that the work opened."""
+    if isinstance(path, int):  # a file that is open already
+        return False
+    found = Path(os.fsdecode(path))
+    return not found.is_absolute() or found.is_relative_to(directory)
 
 
 def _fail_to_write(work: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401 - of any function
