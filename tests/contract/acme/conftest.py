@@ -56,7 +56,7 @@ async def acme(
         running(application(local)),
         running(application(replica)),
         bus(settings, "gateway") as gateway,
-        answering(gateway, authority.http_port),
+        answering(gateway.request, authority.http_port),
     ):
         tables = Tables(postgres, bus_place.database_url)
         yield Dialogue(gateway, local, tables, authority, names)

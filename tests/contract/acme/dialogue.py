@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from contracts.acme import (
     GetHttpChallenge,
     GetOrder,
     GetPublicCertificate,
+    HttpChallenge,
     Issuance,
     ObtainCertificate,
     Order,
@@ -66,8 +67,12 @@ class Dialogue:
     actor: Principal = WRITER
 
     async def ask(
-        self, kind: type[Command[ReplyT]], *, key: str | None = None, **fields: Any
-    ) -> ReplyT:  # noqa: ANN401 - any field
+        self,
+        kind: type[Command[ReplyT]],
+        *,
+        key: str | None = None,
+        **fields: Any,  # noqa: ANN401 - any field
+    ) -> ReplyT:
         """Send a command."""
         circumstances = call()
         if key is not None:
@@ -144,8 +149,12 @@ def certificate_of(order: Order) -> PublicCertificate:
     return order.certificate
 
 
+Find = Callable[[GetHttpChallenge], Awaitable[HttpChallenge]]
+"""Asks the acme service: over the bus, or within this process."""
+
+
 @asynccontextmanager
-async def answering(bus: Bus, port: int) -> AsyncIterator[None]:
+async def answering(find: Find, port: int) -> AsyncIterator[None]:
     """Answer on the port of http-01 as a gateway does: with what the acme service says."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -153,9 +162,8 @@ async def answering(bus: Bus, port: int) -> AsyncIterator[None]:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             path = head.split(" ")[1]
             try:
-                found = await bus.request(
-                    GetHttpChallenge(call=call(), token=path.removeprefix(WELL_KNOWN))
-                )
+                token = path.removeprefix(WELL_KNOWN)
+                found = await find(GetHttpChallenge(call=call(), token=token))
                 status, body = "200 OK", found.key_authorization.encode()
             except (CertwireError, ValueError):
                 status, body = "404 Not Found", b""
