@@ -18,14 +18,16 @@ from services.gateway.dialects.dialect import Dialect
 from services.gateway.dialects.fastpki import FASTPKI
 from services.gateway.dialects.instance import INSTANCE
 from services.gateway.dialects.portlama import PORTLAMA
+from services.gateway.dialects.project import PROJECT
 from services.gateway.edge import Edge
 from services.gateway.exchange import Services
+from services.gateway.http_challenges import HttpChallenges
 from services.gateway.onboarding import OnboardingState
 from services.gateway.peer import PeerProtocol
 from services.gateway.public import public_api
 from services.gateway.published import TAG, Published
 from services.gateway.readiness import Readiness
-from services.gateway.routes import BEARER, CERTIFICATE
+from services.gateway.routes import API_KEY, BEARER, CERTIFICATE
 from services.gateway.settings import GatewaySettings
 from services.gateway.tls import Tls
 from shared import VERSION, runtime
@@ -34,13 +36,14 @@ from shared.http_server import HttpServer, bind
 
 LOG: Final = logging.getLogger(__name__)
 
-DIALECTS: Final[tuple[Dialect, ...]] = (INSTANCE, PORTLAMA, FASTPKI)
+DIALECTS: Final[tuple[Dialect, ...]] = (INSTANCE, PORTLAMA, FASTPKI, PROJECT)
 KEEP_ALIVE_SECONDS: Final = 30
 """How long an idle connection stays open."""
 ERROR_MEDIA_TYPE: Final = "application/json"
 SECURITY_SCHEMES: Final = {
     CERTIFICATE: {"type": "mutualTLS", "description": "A client certificate of the platform"},
     BEARER: {"type": "http", "scheme": "bearer", "description": "An access token"},
+    API_KEY: {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key"},
 }
 
 
@@ -55,8 +58,9 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         connection = {"http": PeerProtocol, "ws": "none", "timeout_keep_alive": KEEP_ALIVE_SECONDS}
         published = Published(self.bus).routes()
+        challenges = HttpChallenges(self.bus).routes()
         self.http: Final = HttpServer(
-            Edge(public_api(self.status, published), (), settings),
+            Edge(public_api(self.status, [*published, *challenges]), (), settings),
             bind(settings.http_host, settings.http_port),
             **connection,
         )
@@ -70,6 +74,7 @@ class Gateway:
                     Identities(self.bus),
                     OnboardingState(self.bus),
                     settings.trusted_proxies,
+                    settings.order_seconds,
                 ),
             ),
             bind(settings.https_host, settings.https_port),

@@ -19,6 +19,7 @@ from services.gateway import client_cert
 from services.gateway.credentials import Identities, Question, presented
 from services.gateway.onboarding import OnboardingState
 from services.gateway.peer import PEER, PeerCertificate
+from services.gateway.settings import ORDER_SECONDS
 from shared import json_body
 from shared.broker import Bus
 from shared.identifiers import uuid7
@@ -51,12 +52,16 @@ ReplyT = TypeVar("ReplyT", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The other side. `proxies` are the agents that may present others' certificates."""
+    """The other side. `proxies` are the agents that may present others' certificates.
+
+    `order_seconds` is how long a request may wait for a public CA.
+    """
 
     bus: Bus
     identities: Identities
     onboarding: OnboardingState
     proxies: frozenset[str] = frozenset()
+    order_seconds: float = ORDER_SECONDS
 
 
 class Caller(NamedTuple):
@@ -68,7 +73,7 @@ class Caller(NamedTuple):
 
 @dataclass(slots=True)
 class Exchange:
-    """What the gateway knows of a request. `deadline` is in Unix seconds."""
+    """What the gateway knows of a request. `began` and `deadline` are in Unix seconds."""
 
     request_id: str
     method: str
@@ -76,6 +81,7 @@ class Exchange:
     headers: Headers
     peer: PeerCertificate | None
     source_address: str | None
+    began: float
     deadline: float
     services: Services | None = None
     body: bytes = b""
@@ -88,6 +94,7 @@ class Exchange:
             if name in READ_HEADERS:
                 headers.setdefault(name, []).append(value)
         client = scope.get("client")
+        now = time.time()
         return cls(
             request_id=str(uuid7()),
             method=scope["method"],
@@ -95,7 +102,8 @@ class Exchange:
             headers=headers,
             peer=scope["state"].get(PEER),
             source_address=client[0] if client else None,
-            deadline=time.time() + seconds,
+            began=now,
+            deadline=now + seconds,
             services=services,
         )
 
@@ -151,6 +159,18 @@ class Exchange:
         Raises `CREDENTIAL_REFUSED` for what is none, and for two.
         """
         return presented(self.headers, None, (CredentialKind.BEARER,))
+
+    def bearer_or_key(self) -> Credential | None:
+        """Return the Bearer token or API key, unresolved, for the registry.
+
+        Raises `CREDENTIAL_REFUSED` for what is none, and for two.
+        """
+        return presented(self.headers, None, (CredentialKind.BEARER, CredentialKind.API_KEY))
+
+    def wait_for_the_ca(self) -> None:
+        """Let the request last for as long as a public CA may take."""
+        assert self.services is not None  # noqa: S101 - the public port has no such route
+        self.deadline = max(self.deadline, self.began + self.services.order_seconds)
 
     async def certificate(self) -> Credential | None:
         """Return the client certificate, unresolved, for the service that knows it itself.

@@ -19,6 +19,7 @@ from services.gateway.refusals import REFUSALS, Refusals
 
 CERTIFICATE: Final = "certificate"
 BEARER: Final = "bearer"
+API_KEY: Final = "api_key"
 PUBLIC: Final[dict[str, Any]] = {"security": []}
 """`openapi_extra` of a route that anybody may call, in a group of others."""
 JSON_CONTENT: Final = (b"content-type", b"application/json")

@@ -10,6 +10,9 @@ from shared.settings import Settings
 BODY_LIMIT_BYTES: Final = 1024 * 1024
 """Far above the largest body that a dialect takes (64 KiB of secrets), far below `max_payload`."""
 
+ORDER_SECONDS: Final = 90.0
+"""The rulings' number."""
+
 
 class GatewaySettings(Settings):
     """Where it listens, with which certificate, and what it takes."""
@@ -32,6 +35,8 @@ class GatewaySettings(Settings):
     """How long a client may take to send a body; for a head it is always 10 s."""
     deadline_seconds: float = Field(default=10.0, gt=0)
     """How long a request waits for the services' answers."""
+    order_seconds: float = Field(default=ORDER_SECONDS, gt=0)
+    """How long one does that waits for a public CA."""
 
     @model_validator(mode="after")
     def _certificate_with_key(self) -> "GatewaySettings":

@@ -79,6 +79,8 @@ class PortlamaShape(Shape):
         content: dict[str, Any] = {"error": text}
         if error.code is ErrorCode.CREDENTIAL_MISSING:
             content["details"] = {"hint": CERTIFICATE_HINT}
+        if error.code in CA_REFUSED:
+            content["details"] = error.detail
         if error.code is ErrorCode.NOT_INITIALISED:
             content["onboardingStatus"] = error.parameters.get("status", "FRESH")
         if error.code in PLATFORM_TROUBLE:
@@ -97,6 +99,8 @@ class PortlamaShape(Shape):
         return JSONResponse({"error": status.phrase}, status)
 
 
+CA_REFUSED: Final = frozenset({ErrorCode.ORDER_FAILED, ErrorCode.CA_UNAVAILABLE})
+"""What an order with a public CA ended with: the portlama dialect tells the reason apart."""
 CERTIFICATE_HINT: Final = (
     "Present a client certificate of this platform, such as: curl --cert client.p12:password"
     " --cert-type P12"
@@ -106,6 +110,41 @@ CERTIFICATE_HINT: Final = (
 def _path(issue: Mapping[str, Any]) -> list[str | int]:
     """Return where in its part of the request an issue is; text that is no JSON is all of it."""
     return [] if issue["type"] == "json_invalid" else list(issue["loc"][1:])
+
+
+class ProjectShape(Shape):
+    """`{"success": false, "error": …}`: one text says what is wrong, and where."""
+
+    def refused(self, error: CertwireError, refusal: Refusal, request_id: str) -> Response:
+        text = refusal.say(error)
+        if error.code is ErrorCode.INVALID_REQUEST and "field" in error.parameters:
+            text = f"{error.parameters['field']}: {text}"
+        content: dict[str, Any] = {"success": False, "error": text}
+        if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            content["requestId"] = request_id
+        return JSONResponse(content, refusal.status, headers_of(error, refusal))
+
+    def invalid(self, issues: Sequence[Mapping[str, Any]]) -> Response:
+        text = "; ".join(map(_in_words, issues[:WORDED_ISSUES]))
+        return JSONResponse({"success": False, "error": text}, HTTPStatus.BAD_REQUEST)
+
+    def failed(self, status: HTTPStatus) -> Response:
+        return JSONResponse({"success": False, "error": status.phrase}, status)
+
+
+WORDED_ISSUES: Final = 5
+"""Of what is wrong with a request: one line is to be read."""
+
+
+def _in_words(issue: Mapping[str, Any]) -> str:
+    """Return where an issue is and what it is. A name that the caller made up is not said back."""
+    part, *names = issue["loc"]
+    if issue["type"] == "json_invalid":
+        return f"{part}: {issue['msg']}"
+    message = issue["msg"].removeprefix("Value error, ")
+    if issue["type"] == "extra_forbidden":
+        names, message = names[:-1], "There is a member that does not belong here"
+    return f"{'.'.join(map(str, names)) or part}: {message}"
 
 
 class ProblemResponse(JSONResponse):

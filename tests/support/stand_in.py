@@ -35,7 +35,7 @@ from tests.support.authority import Authority, Leaf
 
 Answer = Message | CertwireError | Callable[[Any], Awaitable[Message]]
 CommandT = TypeVar("CommandT", bound=Command[Any])
-SERVICES = (Service.ISSUER, Service.REGISTRY, Service.INSTANCE, Service.AUDIT)
+SERVICES = (Service.ISSUER, Service.REGISTRY, Service.INSTANCE, Service.AUDIT, Service.ACME)
 
 
 @dataclass

@@ -42,3 +42,10 @@ def _few(items: object) -> object:
 
 FEW_ITEMS: Final = BeforeValidator(_few)
 """For lists in bodies: a megabyte of items would take seconds to be refused one by one."""
+
+
+def decimal(text: str) -> str:
+    """Return the digits of a number; pydantic alone would take `1_0`, ` 1` and `1.0` too."""
+    if not (text.isascii() and text.isdigit() and text[0] != "0"):
+        raise ValueError("an id is a number in decimal digits")
+    return text

@@ -4,12 +4,21 @@ The order of checks: the platform is set up (503), a client certificate is there
 body (400), everything else in the registry.
 """
 
+import asyncio
+import logging
+from collections.abc import Awaitable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from contracts.acme import (
+    DomainCertificate,
+    GetRenewalSchedule,
+    ListDomainCertificates,
+    RenewDomain,
+)
 from contracts.agents import (
     Agent,
     AuthorizeAgent,
@@ -63,16 +72,20 @@ from services.gateway.dialects.portlama_models import (
     OnboardingView,
     OwnAgent,
     RenewedDomain,
+    RenewedDomainWithWarning,
     Rotated,
     Upgraded,
     is_site,
 )
-from services.gateway.exchange import Current, Exchange, exchange_of
-from services.gateway.refusals import REFUSALS, Refusal, Refusals, described
+from services.gateway.exchange import Caller, Current, Exchange, exchange_of
+from services.gateway.orders import outcome
+from services.gateway.refusals import PLATFORM_TROUBLE, REFUSALS, Refusal, Refusals, described
 from services.gateway.routes import CERTIFICATE, PUBLIC, DialectRoute
 from services.gateway.shapes import PortlamaShape
 from shared.clock import utc_now
 from shared.secrets import token_hash
+
+LOG: Final = logging.getLogger(__name__)
 
 PREFIXES: Final = ("/api/certs", "/api/enroll", "/api/onboarding", "/api/health")
 CSR_LIMIT_BYTES: Final = 8192
@@ -80,6 +93,7 @@ CSR_LIMIT_BYTES: Final = 8192
 LIST_LIMIT: Final = 10_000
 """As many agents as are listed at once (the rulings' number)."""
 PAGE_DEFAULT: Final = 100
+NOT_IN_TIME: Final = "The CA did not issue a certificate in time; the order goes on"
 DOMAIN: Final = r"^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 """The specification's."""
 
@@ -93,6 +107,7 @@ AtMostOnce = Annotated[list[str] | None, Query(max_length=1)]
 Limit = Annotated[int | None, Query(ge=1, le=PAGE_LIMIT)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 ReplyT = TypeVar("ReplyT", bound=Message)
+T = TypeVar("T")
 
 
 # --- Routes, and what they refuse ---------------------------------------------------------------
@@ -236,44 +251,113 @@ _PKCS12: Final[dict[int | str, dict[str, Any]]] = {
 
 # --- Certificates at a glance -------------------------------------------------------------------
 
-overview = _routes(
+_NO_DOMAIN: Final = Refusal(HTTPStatus.NOT_FOUND, "Certificate not found")
+_NOT_RENEWED: Final = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Certificate renewal failed")
+
+overview = _routes("certificates", {})
+renewal = _routes(
     "certificates",
-    {ErrorCode.NOT_FOUND: Refusal(HTTPStatus.NOT_FOUND, "Certificate not found")},
+    {
+        ErrorCode.NOT_FOUND: _NO_DOMAIN,
+        ErrorCode.AGAINST_POLICY: _NO_DOMAIN,  # uploaded: nobody here can renew it
+        ErrorCode.CONFLICT: COMMON[ErrorCode.CONFLICT],
+        ErrorCode.ORDER_FAILED: _NOT_RENEWED,
+        ErrorCode.CA_UNAVAILABLE: _NOT_RENEWED,
+    },
 )
 
 
 @overview.get("/api/certs")
 async def list_certificates(exchange: Current) -> CertificateList:
-    """List the platform's certificates, those that end first in front."""
-    credential, call = await _certified(exchange)
-    mtls = await exchange.request(GetMtlsCertificates(call=call, credential=credential))
-    return CertificateList.of(mtls, utc_now())
+    """List the platform's certificates, those that end first in front.
+
+    While one of the two who know them is away, those of the other come alone.
+    """
+    credential = await exchange.certificate()
+    admin, call = await _administrator(exchange)
+    mtls, domains = await asyncio.gather(
+        _unless_away(exchange.request(GetMtlsCertificates(call=call, credential=credential))),
+        _unless_away(_domain_certificates(exchange, admin, call)),
+    )
+    if isinstance(mtls, CertwireError) and isinstance(domains, CertwireError):
+        raise mtls
+    return CertificateList.of(
+        None if isinstance(mtls, CertwireError) else mtls,
+        [] if isinstance(domains, CertwireError) else domains,
+        utc_now(),
+    )
 
 
 @overview.get("/api/certs/auto-renew-status")
 async def get_auto_renew_status(exchange: Current) -> AutoRenewStatus:
-    """Say when certificates of domains are renewed: never yet, for there are none."""
-    await _require_admin(exchange)
-    return AutoRenewStatus(active=False, next_run=None, last_run=None)
+    """Say when certificates of domains are renewed; what cannot be found out is not active."""
+    admin, call = await _administrator(exchange)
+    schedule = await _unless_away(exchange.request(GetRenewalSchedule(call=call, actor=admin)))
+    if isinstance(schedule, CertwireError):
+        return AutoRenewStatus(active=False, next_run=None, last_run=None)
+    return AutoRenewStatus(**schedule.model_dump())
 
 
-@overview.post("/api/certs/{domain}/renew")
-async def renew_domain(domain: Domain, exchange: Current) -> RenewedDomain:  # noqa: ARG001 - none has a certificate yet
-    """Renew the certificate of a domain."""
-    await _require_admin(exchange)
-    raise CertwireError(ErrorCode.NOT_FOUND)
+@renewal.post("/api/certs/{domain}/renew")
+async def renew_domain(
+    domain: Domain, exchange: Current
+) -> RenewedDomainWithWarning | RenewedDomain:
+    """Renew the certificate of a domain now."""
+    admin, call = await _administrator(exchange)
+    try:
+        begun = await exchange.request(RenewDomain(call=call, actor=admin, domain=domain))
+        order = await outcome(exchange, admin, begun)
+    except CertwireError as error:
+        if error.code is ErrorCode.OUTCOME_UNKNOWN:
+            raise CertwireError(ErrorCode.ORDER_FAILED, NOT_IN_TIME) from None
+        raise
+    expiry = order.certificate.expires_at if order.certificate else None
+    if order.warning is not None:
+        return RenewedDomainWithWarning(domain=domain, new_expiry=expiry, warning=order.warning)
+    return RenewedDomain(domain=domain, new_expiry=expiry)
 
 
-async def _require_admin(exchange: Exchange) -> None:
-    """Raise `FORBIDDEN` for anybody else, where no service is asked that would."""
-    if (await _holder(exchange)).kind is not PrincipalKind.ADMIN:
+async def _unless_away(asked: Awaitable[T]) -> T | CertwireError:
+    """Return the answer, or the error where the one who is asked cannot give it now."""
+    try:
+        return await asked
+    except CertwireError as error:
+        if error.code not in PLATFORM_TROUBLE:
+            raise
+        LOG.warning("a source of certificates is away", extra={"problem": str(error)})
+        return error
+
+
+async def _domain_certificates(
+    exchange: Exchange, admin: Principal, call: Call
+) -> list[DomainCertificate]:
+    """Return the certificates of domains, page by page, up to as many as are listed."""
+    found: list[DomainCertificate] = []
+    cursor = None
+    while len(found) < LIST_LIMIT:
+        size = min(PAGE_LIMIT, LIST_LIMIT - len(found))
+        page = await exchange.request(
+            ListDomainCertificates(call=call, actor=admin, limit=size, cursor=cursor)
+        )
+        found += page.certificates
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
+
+
+async def _administrator(exchange: Exchange) -> Caller:
+    """Return the administrator that calls. Raises `FORBIDDEN` for anybody else."""
+    caller = await _holder(exchange)
+    if caller.principal.kind is not PrincipalKind.ADMIN:
         raise CertwireError(ErrorCode.FORBIDDEN)
+    return caller
 
 
-async def _holder(exchange: Exchange) -> Principal:
+async def _holder(exchange: Exchange) -> Caller:
     """Return the administrator or agent that calls. Raises as the registry's commands do."""
     try:
-        return (await exchange.caller(CredentialKind.CERTIFICATE)).principal
+        return await exchange.caller(CredentialKind.CERTIFICATE)
     except CertwireError as error:
         nobodys = error.code is ErrorCode.FORBIDDEN
         raise CertwireError(ErrorCode.CREDENTIAL_REFUSED) if nobodys else error from None
@@ -635,6 +719,7 @@ PORTLAMA: Final = Dialect(
         *agents.routes,
         *enrolment.routes,
         *overview.routes,
+        *renewal.routes,
         *state.routes,
     ),
 )

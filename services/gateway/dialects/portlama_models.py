@@ -3,12 +3,14 @@
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, AliasGenerator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from contracts.acme import DomainCertificate
 from contracts.agents import (
     AdminAuthMode,
     Agent,
@@ -141,11 +143,20 @@ class CertificateList(Answer):
     certs: list[Certificate]
 
     @classmethod
-    def of(cls, mtls: MtlsCertificates, now: datetime) -> "CertificateList":
-        rows = [
-            _mtls_row("mtls-ca", mtls.ca_expires_at, "/etc/portlama/pki/ca.crt", now),
-            _mtls_row("mtls-client", mtls.admin_expires_at, "/etc/portlama/pki/client.crt", now),
-        ]
+    def of(
+        cls,
+        mtls: MtlsCertificates | None,
+        domains: Sequence[DomainCertificate],
+        now: datetime,
+    ) -> "CertificateList":
+        """Return a row for each certificate, those that end first in front."""
+        rows = [_domain_row(certificate, now) for certificate in domains]
+        if mtls is not None:
+            ca, admin = mtls.ca_expires_at, mtls.admin_expires_at
+            rows += [
+                _mtls_row("mtls-ca", ca, "/etc/portlama/pki/ca.crt", now),
+                _mtls_row("mtls-client", admin, "/etc/portlama/pki/client.crt", now),
+            ]
         return cls(certs=sorted(rows, key=lambda row: row.expires_at))
 
 
@@ -162,6 +173,18 @@ def _mtls_row(
     )
 
 
+def _domain_row(certificate: DomainCertificate, now: datetime) -> Certificate:
+    days = days_until(certificate.expires_at, now)
+    return Certificate(
+        type="letsencrypt",
+        domain=certificate.domain,
+        expires_at=certificate.expires_at,
+        days_until_expiry=days,
+        path=certificate.path,
+        expiring_soon=days <= EXPIRING_SOON_DAYS and not certificate.revoked,
+    )
+
+
 class AutoRenewStatus(Answer):
     active: bool
     next_run: Moment | None
@@ -172,7 +195,12 @@ class RenewedDomain(Answer):
     ok: Literal[True] = True
     domain: str
     new_expiry: Moment | None
-    warning: str | None = None
+
+
+class RenewedDomainWithWarning(RenewedDomain):
+    """It is renewed, but those who use it may not know yet."""
+
+    warning: str
 
 
 # --- The administrator ------------------------------------------------------------------------

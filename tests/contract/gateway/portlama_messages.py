@@ -3,6 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from contracts.acme import (
+    DomainCertificatePage,
+    GetRenewalSchedule,
+    ListDomainCertificates,
+    RenewalSchedule,
+    RenewDomain,
+)
 from contracts.agents import (
     AdminAuthMode,
     Agent,
@@ -38,6 +45,7 @@ from contracts.agents import (
     UpgradedAdmin,
 )
 from contracts.certificates import SignedCertificate
+from tests.contract.gateway.project_messages import ended
 from tests.support.stand_in import Answer
 
 BEGAN = datetime(2026, 3, 16, 10, 0, 0, 123456, tzinfo=UTC)
@@ -75,6 +83,9 @@ ENROLLED = Enrolled(label=LABEL, certificate=SIGNED, ca_pem=CA)
 
 ANSWERS: dict[type[Any], Answer] = {
     GetMtlsCertificates: MtlsCertificates(ca_expires_at=ENDS, admin_expires_at=ENDS),
+    ListDomainCertificates: DomainCertificatePage(certificates=(), next_cursor=None),
+    GetRenewalSchedule: RenewalSchedule(active=True, next_run=ENDS, last_run=BEGAN),
+    RenewDomain: ended(),
     RotateAdmin: RotatedAdmin(p12_password=PASSWORD, expires_at=ENDS),
     DownloadAdminBundle: Bundle(pkcs12=b"\x30\x00\xff"),
     UpgradeAdmin: UpgradedAdmin(certificate=SIGNED, ca_pem=CA),

@@ -12,6 +12,14 @@ import httpx2
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from contracts.acme import (
+    DomainCertificate,
+    DomainCertificatePage,
+    GetOrder,
+    GetRenewalSchedule,
+    ListDomainCertificates,
+    RenewDomain,
+)
 from contracts.agents import (
     Agent,
     AgentPage,
@@ -20,6 +28,7 @@ from contracts.agents import (
     EnrollAgent,
     GetMtlsCertificates,
     GetOnboarding,
+    GetOwnAgent,
     ListAgents,
     MtlsCertificates,
     Onboarding,
@@ -49,6 +58,7 @@ from tests.contract.gateway.portlama_messages import (
     PASSWORD,
     TOKEN,
 )
+from tests.contract.gateway.project_messages import ORDER, ended, failed
 from tests.nats_server import NatsHome
 from tests.support.authority import Leaf
 from tests.support.stand_in import StandIn, client, gateway_settings, running_gateway
@@ -147,7 +157,14 @@ SIGNED_SHOWN = {
 @pytest.mark.parametrize(
     ("path", "answered"),
     [
-        ("/api/certs/auto-renew-status", {"active": False, "nextRun": None, "lastRun": None}),
+        (
+            "/api/certs/auto-renew-status",
+            {"active": True, "nextRun": ENDS_SHOWN, "lastRun": BEGAN_SHOWN},
+        ),
+        (
+            "/api/certs/app.example.com/renew",
+            {"ok": True, "domain": "app.example.com", "newExpiry": "2026-04-19T12:00:00.999Z"},
+        ),
         (
             "/api/certs/mtls/rotate",
             {
@@ -302,9 +319,186 @@ async def test_the_state_of_the_platform_without_the_instance_service(
     assert (await admin.get("/api/health")).status_code == 200
 
 
-async def test_a_domain_without_a_certificate_is_404(admin: httpx2.AsyncClient) -> None:
-    answer = await admin.post("/api/certs/app.example.com/renew")
-    assert (answer.status_code, answer.json()) == (404, {"error": "Certificate not found"})
+# --- Certificates of domains -------------------------------------------------------------------
+
+RENEW_DOMAIN = "/api/certs/app.example.com/renew"
+AWAY = [
+    ErrorCode.UNAVAILABLE,
+    ErrorCode.OUTCOME_UNKNOWN,
+    ErrorCode.OVERLOADED,
+    ErrorCode.INTERNAL,
+]
+
+
+def of_domain(name: str, days: float, *, revoked: bool = False) -> DomainCertificate:
+    return DomainCertificate(
+        domain=name,
+        expires_at=utc_now() + timedelta(days=days),
+        revoked=revoked,
+        path=f"/srv/live/{name.replace('*', '_wildcard')}/fullchain.pem",
+    )
+
+
+async def test_certificates_of_domains_stand_among_the_others(
+    admin: httpx2.AsyncClient, stand_in: StandIn
+) -> None:
+    found = (
+        of_domain("app.example.com", 30.5),
+        of_domain("*.example.com", 90.5),
+        of_domain("old.example.com", -0.5),
+        of_domain("gone.example.com", 1.5, revoked=True),
+    )
+    page = DomainCertificatePage(certificates=found, next_cursor=None)
+    stand_in.answers[ListDomainCertificates] = page
+    rows = (await admin.get("/api/certs")).json()["certs"]
+    assert [row["domain"] for row in rows] == [
+        "old.example.com",
+        "gone.example.com",
+        "app.example.com",
+        "*.example.com",
+        None,
+        None,
+    ]
+    assert [row["daysUntilExpiry"] for row in rows[:4]] == [-1, 1, 30, 90]
+    assert [row["expiringSoon"] for row in rows[:4]] == [True, False, True, False]
+    assert {row["type"] for row in rows[:4]} == {"letsencrypt"}
+    assert rows[3]["path"] == "/srv/live/_wildcard.example.com/fullchain.pem"
+    assert {command.actor for command in stand_in.heard_of(ListDomainCertificates)} == {ADMIN}
+
+
+async def test_as_many_domains_are_listed_as_agents(
+    admin: httpx2.AsyncClient, stand_in: StandIn
+) -> None:
+    one = of_domain("app.example.com", 7.5)
+
+    async def page(asked: ListDomainCertificates) -> Message:
+        first = int(asked.cursor or 0)
+        last = min(first + asked.limit, 10_003)
+        return DomainCertificatePage(
+            certificates=(one,) * (last - first), next_cursor=str(last) if last < 10_003 else None
+        )
+
+    stand_in.answers[ListDomainCertificates] = page
+    rows = (await admin.get("/api/certs")).json()["certs"]
+    assert len(rows) == 10_002
+    assert len(stand_in.heard_of(ListDomainCertificates)) == 20
+
+
+@pytest.mark.parametrize("error", AWAY)
+async def test_one_source_is_told_without_the_other(
+    admin: httpx2.AsyncClient, stand_in: StandIn, error: ErrorCode
+) -> None:
+    away = CertwireError(error, "a secret")
+    page = DomainCertificatePage(certificates=(of_domain("a.example.com", 9),), next_cursor=None)
+    for gone, there, rows in (
+        (ListDomainCertificates, {GetMtlsCertificates: ANSWERS[GetMtlsCertificates]}, 2),
+        (GetMtlsCertificates, {ListDomainCertificates: page}, 1),
+    ):
+        stand_in.says({**there, gone: away})
+        answer = await admin.get("/api/certs")
+        assert (answer.status_code, len(answer.json()["certs"])) == (200, rows)
+    stand_in.says({GetMtlsCertificates: away, ListDomainCertificates: away})
+    answer = await admin.get("/api/certs")
+    assert answer.status_code >= 500, "an empty list would be a lie"
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("error", AWAY)
+async def test_a_schedule_that_nobody_knows_is_not_active(
+    admin: httpx2.AsyncClient, stand_in: StandIn, error: ErrorCode
+) -> None:
+    stand_in.answers[GetRenewalSchedule] = CertwireError(error)
+    answer = await admin.get("/api/certs/auto-renew-status")
+    nothing = {"active": False, "nextRun": None, "lastRun": None}
+    assert (answer.status_code, answer.json()) == (200, nothing)
+
+
+async def test_a_renewal_waits_for_its_order(admin: httpx2.AsyncClient, stand_in: StandIn) -> None:
+    warning = "Certificate renewed but nginx reload failed"
+    stand_in.says({RenewDomain: ORDER, GetOrder: ended(warning=warning)})
+    answer = await admin.post(RENEW_DOMAIN, headers={"Idempotency-Key": "7"})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "ok": True,
+            "domain": "app.example.com",
+            "newExpiry": "2026-04-19T12:00:00.999Z",
+            "warning": warning,
+        },
+    )
+    (begun,) = stand_in.heard_of(RenewDomain)
+    assert (begun.domain, begun.actor) == ("app.example.com", ADMIN)
+    assert begun.call.idempotency
+    assert {asked.actor for asked in stand_in.heard_of(GetOrder)} == {ADMIN}
+
+
+async def test_an_expiry_that_cannot_be_read_is_null(
+    admin: httpx2.AsyncClient, stand_in: StandIn
+) -> None:
+    stand_in.answers[RenewDomain] = ended(certificate=None)
+    assert (await admin.post(RENEW_DOMAIN)).json()["newExpiry"] is None
+
+
+@pytest.mark.parametrize("by", ["command", "order"])
+@pytest.mark.parametrize(
+    ("error", "retry_after"),
+    [
+        (ErrorCode.ORDER_FAILED, None),
+        (ErrorCode.CA_UNAVAILABLE, 60),
+    ],
+)
+async def test_a_renewal_that_failed_is_500_with_the_reason(
+    admin: httpx2.AsyncClient,
+    stand_in: StandIn,
+    by: str,
+    error: ErrorCode,
+    retry_after: int | None,
+) -> None:
+    reason = "HTTP-01 challenge failed: Could not verify domain ownership"
+    stand_in.answers[RenewDomain] = (
+        CertwireError(error, reason, retry_after_seconds=retry_after)
+        if by == "command"
+        else failed(error, reason, retry_after_seconds=retry_after)
+    )
+    answer = await admin.post(RENEW_DOMAIN)
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "Certificate renewal failed", "details": reason}
+    assert answer.headers.get("retry-after") == (retry_after and str(retry_after))
+
+
+async def test_a_renewal_that_takes_too_long_is_500(
+    nats_home: NatsHome, services: StandIn, leaf: Leaf, tmp_path: Path
+) -> None:
+    services.says({RenewDomain: ORDER, GetOrder: ORDER})
+    settings = gateway_settings(nats_home, tmp_path, order_seconds=1, deadline_seconds=1)
+    async with (
+        running_gateway(settings) as gateway,
+        client(gateway, services.authority, leaf) as admin,
+    ):
+        answer = await admin.post(RENEW_DOMAIN)
+        assert answer.status_code == 500
+        assert set(answer.json()) == {"error", "details"}
+        assert answer.json()["error"] == "Certificate renewal failed"
+        assert "goes on" in answer.json()["details"]
+        services.answers[RenewDomain] = CertwireError(ErrorCode.OUTCOME_UNKNOWN)
+        assert (await admin.post(RENEW_DOMAIN)).status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (ErrorCode.NOT_FOUND, 404, "Certificate not found"),
+        (ErrorCode.AGAINST_POLICY, 404, "Certificate not found"),
+        (ErrorCode.CONFLICT, 409, "Another order goes on"),
+        (ErrorCode.UNAVAILABLE, 503, "Service unavailable"),
+    ],
+)
+async def test_a_renewal_that_never_began(
+    admin: httpx2.AsyncClient, stand_in: StandIn, error: ErrorCode, status: int, text: str
+) -> None:
+    stand_in.answers[RenewDomain] = CertwireError(error, "Another order goes on")
+    answer = await admin.post(RENEW_DOMAIN)
+    assert (answer.status_code, answer.json()["error"]) == (status, text)
 
 
 # --- Lists -------------------------------------------------------------------------------------
@@ -392,9 +586,11 @@ async def test_an_agent_is_not_the_administrator(
 ) -> None:
     """Where the gateway has to say so itself."""
     stand_in.know(leaf, AN_AGENT)
-    for path in ("/api/certs/auto-renew-status", "/api/certs/app.example.com/renew"):
+    kinds = (GetMtlsCertificates, ListDomainCertificates, GetRenewalSchedule, RenewDomain)
+    for path in ("/api/certs", "/api/certs/auto-renew-status", RENEW_DOMAIN):
         answer = await admin.request("POST" if path.endswith("renew") else "GET", path)
         assert answer.status_code == 403
+    assert not [command for command in stand_in.heard if isinstance(command, kinds)]
 
 
 @pytest.mark.parametrize(
@@ -867,8 +1063,10 @@ async def test_a_proxys_word_counts_nowhere_else(
     proxy: httpx2.AsyncClient, stand_in: StandIn, leaf: Leaf
 ) -> None:
     """Certificates are public: with the administrator's, a proxy would be the administrator."""
-    await proxy.get("/api/certs", headers={b"Client-Cert": rfc9440(leaf)})
-    (sent,) = stand_in.heard_of(GetMtlsCertificates)
+    answer = await proxy.get("/api/certs", headers={b"Client-Cert": rfc9440(leaf)})
+    assert answer.status_code == 403
+    await proxy.get(f"{AGENTS}/me", headers={b"Client-Cert": rfc9440(leaf)})
+    (sent,) = stand_in.heard_of(GetOwnAgent)
     assert sent.credential
     assert sent.credential.sha256 != leaf.sha256
 

@@ -1,7 +1,6 @@
 """`/api/v1/export`: certificates and keys as files."""
 
 from http import HTTPStatus
-from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
@@ -15,26 +14,10 @@ from contracts.pki import (
 )
 from services.gateway.dialects.fastpki.cas import ABOUT_ONE, CHANGES_ONE, UserRoute, user_of
 from services.gateway.dialects.fastpki.parameters import Id
+from services.gateway.dialects.pem_file import FILE, PemFile
 from services.gateway.exchange import Current
 from services.gateway.shapes import Issues
 from shared.x509 import bundle
-
-MEDIA_TYPE: Final = "application/x-pem-file"
-FILE: Final[dict[int | str, dict[str, Any]]] = {
-    int(HTTPStatus.OK): {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
-}
-
-
-class PemFile(Response):
-    """A file in PEM, to be saved under its name."""
-
-    media_type = MEDIA_TYPE
-
-    def __init__(self, name: str, content: str) -> None:
-        disposition = f"attachment; filename={name}"
-        super().__init__(content, headers={"Content-Disposition": disposition})
-        self.headers["content-type"] = MEDIA_TYPE  # without the charset: PEM is ASCII
-
 
 router = APIRouter(
     prefix="/api/v1/export",

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 from fastapi import Path, Query
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from services.gateway.dialects.dialect import decimal
+
 TEXT_CHARACTERS: Final = 1024
 NO_NUL: Final = r"^[^\x00]*$"
 """Postgres cannot hold U+0000."""
@@ -28,14 +30,7 @@ def _dated(text: object) -> object:
     return text
 
 
-def _decimal(text: str) -> str:
-    """Return the digits of a number; pydantic alone would take `1_0`, ` 1` and `1.0` too."""
-    if not (text.isascii() and text.isdigit() and text[0] != "0"):
-        raise ValueError("an id is a number in decimal digits")
-    return text
-
-
-Id = Annotated[int, Field(ge=1, lt=2**63), BeforeValidator(_decimal), Path()]
+Id = Annotated[int, Field(ge=1, lt=2**63), BeforeValidator(decimal), Path()]
 Text = Annotated[str | None, Query(max_length=TEXT_CHARACTERS, pattern=NO_NUL)]
 Number = Annotated[int | None, Query(ge=0, lt=2**63)]
 Moment = Annotated[datetime | None, BeforeValidator(_dated), AfterValidator(_in_utc), Query()]

@@ -7,6 +7,8 @@ from services.gateway.dialects.instance import AdministrationRoute, CallRoute
 from services.gateway.refusals import PLATFORM_TROUBLE, REFUSALS, Refusals, described
 from services.gateway.shapes import Detail, FastapiShape, ProblemShape, Shape
 
+OF_A_CA = {ErrorCode.CA_CANNOT_SIGN, ErrorCode.CA_UNAVAILABLE}
+"""Of a CA, ours or a public one."""
 TABLES = [REFUSALS, CallRoute.refusals, AdministrationRoute.refusals]
 
 
@@ -18,7 +20,7 @@ def test_every_code_has_a_refusal(refusals: Refusals) -> None:
 @pytest.mark.parametrize("refusals", TABLES)
 def test_a_5xx_is_ours(refusals: Refusals) -> None:
     for code, refusal in refusals.items():
-        ours = code in PLATFORM_TROUBLE or code is ErrorCode.CA_CANNOT_SIGN
+        ours = code in PLATFORM_TROUBLE or code in OF_A_CA
         assert (refusal.status >= 500) == ours, code
 
 
