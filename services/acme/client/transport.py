@@ -13,9 +13,8 @@ from services.acme.client.problems import CaMisbehaves, CaUnavailable
 from services.acme.client.urls import Origin
 from shared import VERSION
 
-REQUEST_SECONDS: Final = 30.0
-"""From asking for a connection to the last octet of the answer."""
-CONNECT_SECONDS: Final = 10.0
+CONNECT_PART: Final = 3
+"""Connecting has a third of a request's time, and so has the handshake."""
 CONNECTIONS: Final = 50
 KEPT_SECONDS: Final = 15.0
 """How long a connection may be idle; servers close theirs after a minute or more."""
@@ -28,6 +27,7 @@ class Transport:
     """Sends requests to an origin, and nowhere else."""
 
     def __init__(self, http: httpx2.AsyncClient, origin: Origin, request_seconds: float) -> None:
+        """Each request has so long, from asking for a connection to the answer's last octet."""
         self._http = http
         self._origin = origin
         self._seconds = request_seconds
@@ -50,8 +50,8 @@ class Transport:
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._answer(request, limit)
-        except TimeoutError as error:
-            raise CaUnavailable(f"the CA did not answer within {self._seconds:g} s") from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise CaUnavailable("the CA did not answer in time") from error
         except httpx2.TransportError as error:
             raise CaUnavailable(f"the CA cannot be reached: {_cause(error)}") from error
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
@@ -69,7 +69,8 @@ class Transport:
         }
         if body is not None:
             headers["Content-Type"] = JOSE
-        return self._http.build_request(method, url, content=body, headers=headers)
+        timeout = httpx2.Timeout(self._seconds, connect=self._seconds / CONNECT_PART)
+        return self._http.build_request(method, url, content=body, headers=headers, timeout=timeout)
 
     async def _answer(self, request: httpx2.Request, limit: int) -> Answer:
         response = await self._http.send(request, stream=True, follow_redirects=False)
@@ -110,7 +111,6 @@ def http_client(
         trust_env=False,
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        timeout=httpx2.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS),
         limits=httpx2.Limits(
             max_connections=connections,
             max_keepalive_connections=connections,
@@ -125,4 +125,6 @@ def _cause(error: Exception) -> str:
         error = cause
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS with it: {error.reason or error}"
     return str(error) or type(error).__name__
