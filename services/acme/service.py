@@ -12,7 +12,7 @@ from contracts.dns import CREDENTIALS
 from services.acme.client import AcmeClient, Eab
 from services.acme.dns import DnsProvider, Endpoints, open_provider
 from services.acme.live import Live
-from services.acme.settings import AcmeSettings, from_base64url
+from services.acme.settings import AcmeSettings
 from shared.runtime import Runtime
 
 RANDOM: Final = random.SystemRandom()
@@ -72,11 +72,8 @@ class Acme:
     @property
     def eab(self) -> Eab | None:
         """Return what binds accounts to one that the CA knows otherwise, where it is set."""
-        settings = self.settings
-        if settings.acme_eab_kid is None or settings.acme_eab_hmac_key is None:
-            return None
-        key = settings.acme_eab_hmac_key.get_secret_value()
-        return Eab(settings.acme_eab_kid, from_base64url(key))
+        account = self.settings.external_account
+        return Eab(*account) if account is not None else None
 
     async def close(self) -> None:
         """Close the connections to CAs and providers."""

@@ -6,11 +6,14 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from shared.settings import LOOPBACK_HOSTS, SealingSettings
 
 LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
 LETS_ENCRYPT_STAGING: Final = "https://acme-staging-v02.api.letsencrypt.org/directory"
+EAB_KEY_FILE: Final = "acme-eab.hmac"
+"""The secret file with the key of the external account, where the environment does not hold it."""
 
 
 def _set(value: object) -> object:
@@ -58,13 +61,18 @@ class AcmeSettings(SealingSettings):
     Only the two directories are ever asked for certificates, only these providers for records.
     """
 
+    model_config = SettingsConfigDict(hide_input_in_errors=True)  # one of them is a secret
+
     acme_directory_url: DirectoryUrl = LETS_ENCRYPT
     acme_staging_directory_url: DirectoryUrl = LETS_ENCRYPT_STAGING
     acme_ca_bundle: Annotated[Path | None, Optional] = None
     """Roots in PEM that outbound TLS trusts; else the machine's."""
     acme_eab_kid: Annotated[str | None, Optional] = None
     acme_eab_hmac_key: Annotated[HmacKey | None, Optional] = None
-    """External account binding (RFC 8555 section 7.3.4); the key in base64url, as CAs print it."""
+    """External account binding (RFC 8555 section 7.3.4); the key in base64url, as CAs print it.
+
+    Without the key here it is read from the secret file `acme-eab.hmac`.
+    """
     acme_profile: Annotated[str | None, Optional] = None
     acme_preferred_issuer: Annotated[str | None, Optional] = None
     """Common name of an issuer; the chain that has it is chosen where the CA offers several."""
@@ -94,9 +102,30 @@ class AcmeSettings(SealingSettings):
 
     @model_validator(mode="after")
     def _kid_with_key(self) -> "AcmeSettings":
-        if (self.acme_eab_kid is None) != (self.acme_eab_hmac_key is None):
-            raise ValueError("CERTWIRE_ACME_EAB_KID and CERTWIRE_ACME_EAB_HMAC_KEY go together")
+        if self.acme_eab_kid is None and self.acme_eab_hmac_key is not None:
+            raise ValueError("CERTWIRE_ACME_EAB_HMAC_KEY goes with CERTWIRE_ACME_EAB_KID")
+        if self.acme_eab_kid is not None and self.acme_eab_hmac_key is None:
+            try:
+                _hmac_key(SecretStr(self.secret(EAB_KEY_FILE)))
+            except OSError:
+                raise ValueError(
+                    "CERTWIRE_ACME_EAB_KID goes with a key: CERTWIRE_ACME_EAB_HMAC_KEY, or the"
+                    f" file {self.secrets / EAB_KEY_FILE}"
+                ) from None
         return self
+
+    @property
+    def external_account(self) -> tuple[str, bytes] | None:
+        """Return what accounts are bound to, its id and its key, where that is set.
+
+        The file is read each time, so that another key counts at once. Raises FileNotFoundError and
+        ValueError where it was spoilt meanwhile.
+        """
+        if self.acme_eab_kid is None:
+            return None
+        key = self.acme_eab_hmac_key
+        text = self.secret(EAB_KEY_FILE) if key is None else key.get_secret_value()
+        return self.acme_eab_kid, from_base64url(text)
 
     def directory(self, *, staging: bool) -> str:
         """Return the URL of the CA's directory."""

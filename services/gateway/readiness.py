@@ -12,7 +12,13 @@ from services.gateway.tls import Tls
 from shared import VERSION
 from shared.broker import Bus, own_call
 
-NEEDED: Final = (Service.ISSUER, Service.REGISTRY, Service.INSTANCE, Service.AUDIT)
+NEEDED: Final = (
+    Service.ISSUER,
+    Service.REGISTRY,
+    Service.INSTANCE,
+    Service.ACME,
+    Service.AUDIT,
+)
 ANSWER_SECONDS: Final = 1.0
 """A part that takes longer to say how it is counts as missing."""
 KEPT_SECONDS: Final = 1.0

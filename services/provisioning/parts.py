@@ -57,6 +57,8 @@ def _service(secrets: Path, service: Service) -> list[Path]:
         files.append(secrets / "kek")
     if service is Service.ISSUER:
         files.append(secrets / "pkcs11.pin")  # of a token, where CAs have their keys in one
+    if service is Service.ACME:
+        files.append(secrets / "acme-eab.hmac")  # of the account that its CAs want it to have
     return files
 
 

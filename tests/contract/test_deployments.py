@@ -2,11 +2,12 @@
 
 import importlib
 import importlib.metadata
+import ipaddress
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,16 @@ def test_only_the_gateway_is_published() -> None:
     assert networks["bus"] == networks["database"] == {"internal": True}
 
 
+def test_only_the_acme_service_and_the_gateway_see_a_network_that_leads_out() -> None:
+    networks = read_compose()["networks"]
+    leading_out = {name for name, network in networks.items() if not network.get("internal")}
+    beyond = {
+        name: leading_out & {*service.get("networks", [])} for name, service in containers().items()
+    }
+    found = {name: seen for name, seen in beyond.items() if seen}
+    assert found == {"gateway": {"edge"}, "acme": {"outbound"}}
+
+
 def test_each_part_sees_its_own_secrets_only(tmp_path: Path) -> None:
     handed_out = parts(Settings(home=tmp_path), installed()).keys()
     for name, service in containers().items():
@@ -323,6 +334,35 @@ def test_policies_and_budgets_select_pods_that_exist() -> None:
             name for found in re.findall(r'"values": (\[.*?\])', text) for name in json.loads(found)
         ]
         assert set(selected) <= values
+
+
+PRIVATE = ("10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.31.0.1", "192.168.1.1")
+PRIVATE_6 = ("fd00::1", "fe80::1")
+
+
+def admits(block: Mapping[str, Any], address: str) -> bool:
+    """Return whether a policy's block has the address."""
+    where = ipaddress.ip_address(address)
+    left_out = any(where in ipaddress.ip_network(each) for each in block.get("except", []))
+    return where in ipaddress.ip_network(block["cidr"]) and not left_out
+
+
+def test_only_the_acme_service_leaves_the_cluster_and_reaches_nothing_of_the_inside() -> None:
+    outward = {
+        json.dumps(policy["spec"]["podSelector"]): rule
+        for policy in of_kind("NetworkPolicy")
+        for rule in policy["spec"].get("egress", [])
+        if any("ipBlock" in to for to in rule.get("to", []))
+    }
+    acme = json.dumps({"matchLabels": {"app.kubernetes.io/name": "acme"}})
+    assert outward.keys() == {acme}
+    rule = outward[acme]
+    assert {each["port"] for each in rule["ports"]} == {443, 80, 53}
+    blocks = [to["ipBlock"] for to in rule["to"]]
+    for address in ("172.65.32.248", "8.8.8.8", "2606:4700:60:0:f53d:5624:85c7:3a2c"):
+        assert any(admits(block, address) for block in blocks)
+    for address in (*PRIVATE, *PRIVATE_6):
+        assert not any(admits(block, address) for block in blocks)
 
 
 def test_images_are_those_of_the_compose_file_and_of_this_version() -> None:

@@ -99,7 +99,7 @@ class Absence:
     """What the administrator hears."""
 
 
-NEEDED = ("issuer", "registry", "instance", "audit")
+NEEDED = ("issuer", "registry", "instance", "acme", "audit")
 SILENT = "it does not run"
 UNKNOWN = "unknown without NATS"
 WITHOUT = {
@@ -128,6 +128,9 @@ WITHOUT = {
     ),
     "instance": Absence(
         {"instance": SILENT, "gateway": "instance"}, {"instance"}, renewal=503, administration=503
+    ),
+    "acme": Absence(
+        {"acme": SILENT, "gateway": "acme"}, {"acme"}, renewal=200, administration=200
     ),
     "audit": Absence(
         {"audit": SILENT, "gateway": "audit"}, {"audit"}, renewal=200, administration=200

@@ -15,7 +15,7 @@ from contracts.subjects import AUDIT_STREAM, EVENTS_STREAM
 from tests.support.eventually import eventually
 from tests.support.platform import Platform
 
-OWNERS = ("issuer", "registry", "instance", "audit")
+OWNERS = ("issuer", "registry", "instance", "acme", "audit")
 """The services that have an outbox."""
 MESSAGE_SECONDS = 10
 

@@ -28,6 +28,7 @@ from services.embedded import (
     postgres_binaries,
 )
 from tests.support.command_line import POINTERS, PROGRAM, Done
+from tests.support.platform import NO_CA
 from tests.support.servers import DISPOSABLE
 from tests.support.yaml import read_documents
 
@@ -143,6 +144,8 @@ class WithoutContainers:
         if "CERTWIRE_HTTPS_HOST" in settings:
             translated["CERTWIRE_HTTPS_PORT"] = str(self.port("https"))
             translated["CERTWIRE_HTTP_PORT"] = str(self.port("http"))
+        if "CERTWIRE_ACME_DIRECTORY_URL" in self.services[name].get("environment", {}):
+            translated |= NO_CA
         inherited = {
             key: value
             for key, value in os.environ.items()

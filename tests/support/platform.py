@@ -24,10 +24,15 @@ from tests.support.eventually import eventually
 START_SECONDS = 60
 STOP_SECONDS = 15
 POLL_SECONDS = 0.05
-SERVICES = ("gateway", "issuer", "registry", "instance", "audit")
+SERVICES = ("gateway", "issuer", "registry", "instance", "acme", "audit")
 PARTS = ("postgres", "nats", *SERVICES)
 KEY_POOL = {"CERTWIRE_ISSUER_KEY_POOL_RSA2048": "2", "CERTWIRE_ISSUER_KEY_POOL_RSA4096": "1"}
 """Enough for a test, and not so much that a run is busy with making keys that nobody takes."""
+NO_CA = {
+    "CERTWIRE_ACME_DIRECTORY_URL": "https://127.0.0.1:9/directory",
+    "CERTWIRE_ACME_STAGING_DIRECTORY_URL": "https://127.0.0.1:9/staging",
+}
+"""No test ever asks Let's Encrypt: nothing listens there (RFC 863 is long out of use)."""
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'"
 OWN_ROW = "SELECT FROM instance.instance WHERE id = $1 FOR UPDATE"
 """Locks what every renewal and bootstrap of one instance goes through."""
@@ -44,7 +49,7 @@ class Platform:
             CERTWIRE_HTTPS_PORT=str(self.https_port),
             CERTWIRE_HTTP_PORT=str(self.http_port),
             CERTWIRE_STOP_WITH_PARENT="1",
-            **{**KEY_POOL, **variables},
+            **{**KEY_POOL, **NO_CA, **variables},
         )
         self._output = directory / "up.log"
         self._runner: subprocess.Popen[bytes] | None = None

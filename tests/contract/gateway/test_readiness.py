@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -13,7 +14,14 @@ from services.gateway.app import Gateway
 from shared.settings import Settings
 from tests.nats_server import NatsHome
 from tests.support.running import bus, call
-from tests.support.stand_in import StandIn
+from tests.support.stand_in import (
+    SERVICES,
+    StandIn,
+    bus_home,
+    gateway_settings,
+    running_gateway,
+    standing_in,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -60,11 +68,14 @@ async def test_says_which_part_misses_what(
     assert report.missing == ("registry: postgres", "registry: the schema")
 
 
-async def test_a_service_that_nobody_hears_is_named(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway._readiness, "_needed", (Service.ISSUER, Service.ACME))
-    assert (await gateway.status()).missing == ("acme",)
+async def test_a_service_that_nobody_hears_is_named(tmp_path: Path) -> None:
+    others = tuple(service for service in SERVICES if service is not Service.ACME)
+    with bus_home() as home:
+        async with (
+            standing_in(home, StandIn(), others),
+            running_gateway(gateway_settings(home, tmp_path)) as gateway,
+        ):
+            assert (await gateway.status()).missing == ("acme",)
 
 
 async def test_many_who_ask_make_one_question(

@@ -44,6 +44,13 @@ def test_each_part_has_its_own(settings: Settings) -> None:
         "nats-issuer-streams.seed",
         "postgres-issuer.password",
     }
+    assert parts["acme"] == {
+        "kek",
+        "nats-acme-bus.seed",
+        "nats-acme-streams.seed",
+        "nats-ca.crt",
+        "postgres-acme.password",
+    }
     assert parts["operator"] == {
         "nats-ca.crt",
         "nats-cli-bus.seed",
@@ -61,6 +68,15 @@ def test_nobody_has_a_key_for_nothing(settings: Settings) -> None:
     public = {"nats-ca.crt", "kek"}  # the second one is shared by those above
     owned = [file for files in parts.values() for file in files - public]
     assert len(owned) == len(set(owned))
+
+
+@pytest.mark.parametrize(("name", "part"), [("pkcs11.pin", "issuer"), ("acme-eab.hmac", "acme")])
+def test_what_an_operator_put_there_goes_to_the_part_that_needs_it(
+    settings: Settings, name: str, part: str
+) -> None:
+    (settings.secrets / name).write_text("a secret of somebody else's")
+    parts = handed_out(settings)
+    assert {holder for holder, files in parts.items() if name in files} == {part}
 
 
 def test_it_may_be_repeated_and_takes_what_is_new(settings: Settings) -> None:
