@@ -31,6 +31,7 @@ from contracts.messages import Command, Message
 from contracts.subjects import Service
 from services.acme.answers import Answers
 from services.acme.client import http_client
+from services.acme.expiry import ending
 from services.acme.handlers import certificates, orders, overview, projects
 from services.acme.ordering import Ordering
 from services.acme.renewals import Renewals
@@ -39,6 +40,7 @@ from services.acme.settings import AcmeSettings
 from services.acme.store.sealed import SEALED
 from services.acme.workers import Workers
 from shared import rewrapping
+from shared.expiry import Expiry
 from shared.runtime import Application, Background, Runtime, bind
 
 HANDLERS: Final[Mapping[type[Command[Any]], Callable[[Any, Any], Awaitable[Message]]]] = {
@@ -88,6 +90,7 @@ def application(acme: Acme) -> Application:
         workers.prune,
         answers.remove,
         renewals.ask,
+        Expiry(Service.ACME, acme.runtime.database, acme.runtime.backlog, ending).announce,
     ]
     if acme.settings.acme_auto_renew:
         by_itself.append(renewals.run)

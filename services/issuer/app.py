@@ -47,7 +47,7 @@ from contracts.pki import (
 from contracts.subjects import Service
 from services.issuer.authorities import Authorities
 from services.issuer.crl import Crls
-from services.issuer.expiry import Expiry
+from services.issuer.expiry import ending
 from services.issuer.handlers import cas, certificates, grants, inventory, platform, status
 from services.issuer.key_backends import KeyBackends
 from services.issuer.key_pool import Keys
@@ -58,6 +58,7 @@ from services.issuer.store import signed
 from services.issuer.store.cas import visit
 from services.issuer.store.sealed import SEALED
 from shared import rewrapping
+from shared.expiry import Expiry
 from shared.group_commit import GroupCommit
 from shared.runtime import Application, Runtime, bind
 
@@ -135,7 +136,9 @@ async def build(settings: IssuerSettings) -> Application:
             issuer.crls.keep_up,
             issuer.crls.sweep,
             issuer.keys.fill,
-            Expiry(issuer.runtime.database, issuer.runtime.backlog).announce,
+            Expiry(
+                Service.ISSUER, issuer.runtime.database, issuer.runtime.backlog, ending
+            ).announce,
         ),
         problems=issuer.authorities.problems,
         warnings=issuer.warnings,

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from services.issuer import expiry as module
-from services.issuer.expiry import Expiry
+from contracts.subjects import Service
+from services.issuer.expiry import KINDS, ending
 from services.issuer.service import Issuer
 from services.issuer.store import expiring
+from shared import expiry as module
 from shared.clock import utc_now
 from shared.database import Database
+from shared.expiry import Expiry
 from shared.outbox import Backlog
 from tests.support.inventory import fill, superuser
 from tests.support.plans import plan_of, slowest
@@ -42,8 +44,8 @@ class Announcements:
     def database(self) -> Database:
         return self.issuer.runtime.database
 
-    def expiry(self) -> Expiry:
-        return Expiry(self.database, Backlog(1000))
+    def expiry(self, backlog: Backlog | None = None) -> Expiry:
+        return Expiry(Service.ISSUER, self.database, backlog or Backlog(1000), ending)
 
     async def add(
         self,
@@ -149,7 +151,7 @@ async def test_a_full_outbox_is_not_filled_further(announced: Announcements) -> 
     await announced.add("web", NOW + DAY / 2)
     backlog = Backlog(0)
     backlog.waiting = 1
-    await Expiry(announced.database, backlog).look(NOW)
+    await announced.expiry(backlog).look(NOW)
     assert await announced.said() == []
 
 
@@ -160,7 +162,7 @@ async def test_many_certificates_are_not_gone_through(
     await fill(postgres, database_url, 100_000)
     async with announced.database.connection() as lent:
         for since, most in ((NOW - 30 * DAY, 2000), (NOW - DAY / 1440, 1000)):
-            arguments = (since, 0, NOW, module.KINDS, 0, module.PAGE)
+            arguments = (since, 0, NOW, KINDS, 0, module.PAGE)
             plan = await plan_of(lent, expiring.ENDING, *arguments)
             assert plan.read_whole <= {"ca"}, plan
             assert plan.rows_read <= most, plan
