@@ -74,6 +74,11 @@ def directory_of(domain: str) -> str:
     return WILDCARD + domain[2:] if domain.startswith("*.") else domain
 
 
+def path_of(domain: str) -> Path:
+    """Return where a domain's chain is, seen from the root. Raises ValueError."""
+    return Path(LIVE, directory_of(domain), FULL_CHAIN)
+
+
 def version_of(chain_pem: str) -> str:
     """Return what tells one chain from another: the first half of its SHA-256 in hex."""
     return hashlib.sha256(chain_pem.encode()).hexdigest()[:32]

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +83,15 @@ def _read(file: str, directory: int) -> bytes:
 
 def left_over(root: Path) -> list[str]:
     """Return what a crash left of sets that were never whole."""
-    return [str(path.relative_to(root)) for path in root.rglob(".new-*")]
+    return [str(path) for path in _all(root) if path.name.startswith(".new-")]
 
 
 def keys(root: Path) -> list[Path]:
     """Return all private keys."""
-    return [path for path in root.rglob("privkey.pem") if not path.parent.is_symlink()]
+    return [path for path in _all(root) if path.name == "privkey.pem"]
+
+
+def _all(root: Path) -> Iterator[Path]:
+    """Yield every file and directory; one that goes meanwhile does not matter."""
+    for directory, below, files in os.walk(root):
+        yield from (Path(directory, name) for name in (*below, *files))
