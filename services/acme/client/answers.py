@@ -30,7 +30,7 @@ RETRY_AFTER_MOST: Final = 7 * 86_400
 RETRY_AFTER_LIMIT: Final = 64
 """Of characters; an HTTP date has 29."""
 
-_LINK: Final = re.compile(r"<([^<>]*)>([^<>]*)")
+_LINK: Final = re.compile(r'<([^<>]*)>((?:"[^"]*"|[^<>",])*)')
 _RELATION: Final = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{1,512}")
 """RFC 8555 section 6.5.1: base64url; anything else is ignored."""

@@ -165,8 +165,8 @@ class AcmeClient:
         Raises NotOfferedError.
         """
         url = _offered((await self.directory()).key_change, "change of keys")
-        payload = {"account": account.url, "oldKey": jose.jwk(account.key)}
-        protected = {"jwk": jose.jwk(new_key), "url": url}
+        payload = {"account": account.url, "oldKey": jose.jwk(account.key.public_key())}
+        protected = {"jwk": jose.jwk(new_key.public_key()), "url": url}
         inner = jose.sign(new_key, protected, json.dumps(payload).encode())
         changed = Account(new_key, account.url)
         try:
@@ -323,7 +323,11 @@ class AcmeClient:
     ) -> Answer:
         """Send a signed request until its nonce is taken; return a successful answer."""
         content = b"" if payload is None else json.dumps(payload).encode()
-        name = {"jwk": jose.jwk(signer.key)} if signer.kid is None else {"kid": signer.kid}
+        name = (
+            {"jwk": jose.jwk(signer.key.public_key())}
+            if signer.kid is None
+            else {"kid": signer.kid}
+        )
         nonce = await self._nonce()
         for _ in range(1 + NONCE_RETRIES):
             signed = jose.sign(signer.key, {**name, "nonce": nonce, "url": url}, content)

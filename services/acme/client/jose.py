@@ -19,6 +19,7 @@ P256_BYTES: Final = 32
 Json: TypeAlias = Mapping[str, object]
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """P-256 (ES256), the only one for accounts; RSA (RS256) where a certificate's key signs."""
+VerifyingKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +35,27 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def jwk(key: SigningKey) -> dict[str, str]:
-    """Return the public key with its required members only (RFC 7518 section 6)."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        public = key.public_key().public_numbers()
-        return {"e": _unsigned(public.e), "kty": "RSA", "n": _unsigned(public.n)}
+def jwk(key: VerifyingKey) -> dict[str, str]:
+    """Return a public key with its required members only (RFC 7518 section 6)."""
+    if isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        return {"e": _unsigned(numbers.e), "kty": "RSA", "n": _unsigned(numbers.n)}
     if not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("a key that signs for ACME is P-256 or RSA")  # noqa: TRY004 - a wrong key
-    point = key.public_key().public_numbers()
+    point = key.public_numbers()
     x, y = (base64url(part.to_bytes(P256_BYTES, "big")) for part in (point.x, point.y))
     return {"crv": "P-256", "kty": "EC", "x": x, "y": y}
 
 
-def thumbprint(key: SigningKey) -> str:
-    """Return the SHA-256 of the public key in its one canonical form (RFC 7638)."""
+def thumbprint(key: VerifyingKey) -> str:
+    """Return the SHA-256 of a public key in its one canonical form (RFC 7638)."""
     canonical = json.dumps(jwk(key), sort_keys=True, separators=(",", ":"))
     return base64url(hashlib.sha256(canonical.encode()).digest())
 
 
 def key_authorization(token: str, key: ec.EllipticCurvePrivateKey) -> str:
     """Return what answers an http-01 challenge (RFC 8555 section 8.1)."""
-    return f"{token}.{thumbprint(key)}"
+    return f"{token}.{thumbprint(key.public_key())}"
 
 
 def dns_txt_value(authorization: str) -> str:
@@ -71,7 +72,7 @@ def sign(key: SigningKey, protected: Json, payload: bytes) -> dict[str, str]:
 def external_account_binding(eab: Eab, key: ec.EllipticCurvePrivateKey, url: str) -> dict[str, str]:
     """Return the JWS by which an external account takes an account's key (RFC 8555 7.3.4)."""
     protected = {"alg": "HS256", "kid": eab.kid, "url": url}
-    payload = json.dumps(jwk(key)).encode()
+    payload = json.dumps(jwk(key.public_key())).encode()
     return _jws(protected, payload, lambda data: hmac.digest(eab.hmac_key, data, "sha256"))
 
 

@@ -30,7 +30,7 @@ class Origin:
         found = _URL.fullmatch(url) if len(url) <= URL_LIMIT else None
         port = int(found["port"] or HTTPS_PORT) if found else 0
         if found is None or not 0 < port <= HIGHEST_PORT:
-            raise ValueError("not an HTTPS URL")
+            raise ValueError("not a URL over HTTPS")
         return cls(found["host"].lower(), port)
 
     def checked(self, url: object) -> str:
