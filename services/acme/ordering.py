@@ -113,7 +113,8 @@ class Ordering:
             if at_ca.status is OrderStatus.INVALID:
                 raise await self._invalid(client, account, at_ca, issuance.challenge_type)
             if at_ca.status is OrderStatus.PENDING:
-                await self._prove(order, lease, client, account, at_ca, issuance)  # 4
+                if not await self._prove(order, lease, client, account, at_ca, issuance):  # 4
+                    await pause.take(at_ca.retry_after_seconds)
             elif at_ca.status is OrderStatus.READY:
                 at_ca = await self._finalized(client, account, at_ca, csr)  # 5
                 if at_ca.status is OrderStatus.VALID:
@@ -216,8 +217,11 @@ class Ordering:
         account: Account,
         at_ca: Order,
         issuance: Issuance,
-    ) -> None:
-        """Have the CA see that the names are ours. Raises `OrderFailedError`."""
+    ) -> bool:
+        """Have the CA see that the names are ours; return whether there was anything to see.
+
+        Raises `OrderFailedError`.
+        """
         open_ones: list[tuple[str, Challenge]] = []
         for url in at_ca.authorizations:
             authorization = await client.authorization(account, url)
@@ -238,6 +242,7 @@ class Ordering:
                 await client.answer(account, challenge.url)
         for url, _ in open_ones:
             await self._until_proved(order, client, account, url, issuance.challenge_type)
+        return bool(open_ones)
 
     async def _until_proved(
         self,
