@@ -147,14 +147,14 @@ class Route53:
         except DnsProviderError:
             return self._api.refused("refused it", f"status {reply.status}")
         # Some refusals are in an ErrorResponse, some are named by the root itself.
-        code = problem.text("Error/Code") or problem.kind
+        code = problem.text(".//Code") or problem.kind
         if code in CHANGED:
             return ChangedError()
         if code in LIMITED:
             return self._api.limited()
         if code in EXPLAINED:
             return self._api.refused(EXPLAINED[code], code)
-        return self._api.refused("refused it", code, problem.text("Error/Message"))
+        return self._api.refused("refused it", code, problem.text(".//Message"))
 
 
 def home_region(region: str) -> str:
@@ -219,4 +219,4 @@ class _Xml:
 
 
 def _anywhere(path: str) -> str:
-    return "/".join(step if step == "*" else f"{{*}}{step}" for step in path.split("/"))
+    return "/".join(step if step in {"*", ".", ""} else f"{{*}}{step}" for step in path.split("/"))

@@ -51,15 +51,10 @@ class Godaddy:
     """The domains of the account that an API key belongs to."""
 
     def __init__(
-        self,
-        credentials: GodaddyCredentials,
-        base_url: str,
-        http: httpx2.AsyncClient,
-        settled_seconds: float = SETTLED_SECONDS,
+        self, credentials: GodaddyCredentials, base_url: str, http: httpx2.AsyncClient
     ) -> None:
         secrets = (credentials.api_key, credentials.api_secret)
         self._api = Api("GoDaddy", base_url, http, secrets, _wait_seconds)
-        self._settled_seconds = settled_seconds
         self._headers = {
             "Authorization": f"sso-key {credentials.api_key}:{credentials.api_secret}",
             "Accept": "application/json",
@@ -83,7 +78,7 @@ class Godaddy:
             others = [record for record in records if record.data != value]
             ours = [_Record(data=value)] if wanted else []
             await self._write(zone, name, [*others, *ours])
-            await asyncio.sleep(self._settled_seconds * random.uniform(1.0, 1.5))  # noqa: S311 - so that two who met part
+            await asyncio.sleep(SETTLED_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - so that two who met part
         raise DnsProviderError(
             f"{self._api.provider}: others keep changing the records of {name}", transient=True
         )

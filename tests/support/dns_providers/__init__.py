@@ -1,0 +1,1 @@
+"""DNS providers: servers with the shapes of their documented APIs, which write into a DNS."""
