@@ -30,6 +30,7 @@ TESTED_BY: Final[dict[str, str]] = {
     "services/gateway/*.py": f"{GATEWAY}/test_http.py",
     "services/gateway/http_challenges.py": f"{GATEWAY}/test_http_challenges.py",
     "services/gateway/orders.py": f"{GATEWAY}/test_project.py",
+    "services/acme/store/condition.py": "tests/unit/services/acme/test_condition.py",
     "services/audit/handlers.py": "tests/unit/services/audit/test_log.py",
     "services/gateway/dialects/fastpki/*.py": f"{GATEWAY}/test_token_endpoint.py",
     "services/gateway/dialects/fastpki/audit_logs.py": f"{GATEWAY}/test_audit_logs.py",

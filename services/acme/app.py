@@ -1,9 +1,11 @@
 """The acme service: which command is answered by what, and what goes on by itself."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from contracts.acme import (
+    CheckIssuance,
     CreateProject,
     DeleteProject,
     DownloadCertificate,
@@ -29,10 +31,11 @@ from contracts.acme import (
 from contracts.kek import KEK_COMMANDS
 from contracts.messages import Command, Message
 from contracts.subjects import Service
+from services.acme import condition, metrics
 from services.acme.answers import Answers
 from services.acme.client import http_client
 from services.acme.expiry import ending
-from services.acme.handlers import certificates, orders, overview, projects
+from services.acme.handlers import certificates, orders, overview, preflight, projects
 from services.acme.ordering import Ordering
 from services.acme.renewals import Renewals
 from services.acme.service import Acme
@@ -61,6 +64,7 @@ HANDLERS: Final[Mapping[type[Command[Any]], Callable[[Any, Any], Awaitable[Messa
     RenewPublicCertificate: orders.renew_certificate,
     RenewDomain: orders.renew_domain,
     GetOrder: orders.get_order,
+    CheckIssuance: preflight.check_issuance,
     ListOrders: orders.list_orders,
     GetHttpChallenge: overview.get_http_challenge,
     ListDomainCertificates: overview.list_domain_certificates,
@@ -88,6 +92,7 @@ def application(acme: Acme) -> Application:
     by_itself: list[Background] = [
         workers.run,
         workers.prune,
+        partial(metrics.watch, acme.runtime.database),
         answers.remove,
         renewals.ask,
         Expiry(Service.ACME, acme.runtime.database, acme.runtime.backlog, ending).announce,
@@ -100,6 +105,10 @@ def application(acme: Acme) -> Application:
         acme.runtime,
         bind(HANDLERS, acme),
         background=tuple(by_itself),
-        warnings=acme.live.warnings,
+        warnings=partial(_warnings, acme),
         finish=acme.close,
     )
+
+
+async def _warnings(acme: Acme) -> list[str]:
+    return [*await condition.warnings(acme.runtime.database), *await acme.live.warnings()]

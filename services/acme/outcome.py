@@ -12,6 +12,7 @@ from contracts.audit import AuditObject
 from contracts.audit import Outcome as AuditOutcome
 from contracts.certificates import CertificateKind
 from contracts.events import CertificateIssued, CertificateRenewed, Event, OrderFailed
+from services.acme import metrics
 from services.acme.client import CaUnavailable, certificate_id
 from services.acme.domain.material import Material
 from services.acme.domain.orders import OrderFailedError, without_credentials
@@ -73,8 +74,11 @@ class Outcome:
             shown = new.shown(await clock(connection))
             await _end_answers(connection, order)
             await orders.set_result(connection, order.id, shown)
+            ended = None
             if not self._acme.live.is_kept:
-                await orders.end(connection, order.id, result=shown)
+                ended = await orders.end(connection, order.id, result=shown)
+        if ended is not None:
+            metrics.order_ended(ended)
         self._nudge()
 
     async def deliver(self, order: OrderRow, lease: UUID) -> None:
@@ -93,11 +97,12 @@ class Outcome:
             assert row.result is not None  # noqa: S101 - it was recorded
             if warning is not None:
                 await orders.warn(connection, order.id, warning)
-            await orders.end(
+            ended = await orders.end(
                 connection,
                 order.id,
                 result=PublicCertificate.model_validate_json(row.result),
             )
+        metrics.order_ended(ended)
 
     async def _new_certificate(
         self,
@@ -202,7 +207,9 @@ class Outcome:
         """Commit why there is no certificate, and when a renewal is tried again."""
         reply = failure.error().reply()
         async with holding(self._acme, order.id, lease) as connection:
-            await orders.end(connection, order.id, error=reply, held_back_seconds=held_back_seconds)
+            ended = await orders.end(
+                connection, order.id, error=reply, held_back_seconds=held_back_seconds
+            )
             await _end_answers(connection, order)
             if order.idempotency_scope is not None and order.idempotency_key is not None:
                 await idempotency.forget(  # only successes are kept
@@ -223,6 +230,7 @@ class Outcome:
                 "reason": failure.in_full,
             }
             await self._append(connection, order, "order_fail", detail, event=event)
+        metrics.order_ended(ended)
         self._nudge()
 
     async def _next_renewal(

@@ -14,6 +14,7 @@ from typing import Final
 
 from contracts.acme import OrderKind
 from contracts.audit import AuditObject
+from services.acme import metrics
 from services.acme.beginning import begin, issuance_of
 from services.acme.client import AcmeProblem, CaMisbehaves, CaUnavailable, NotOfferedError
 from services.acme.domain.renewal import time_in_window
@@ -71,6 +72,7 @@ class Renewals:
             if begun:
                 await accounts.take(connection, directory, begun)
         if begun:
+            metrics.BEGUN.labels(metrics.directory_kind(staging=staging)).inc(begun)
             acme.orders_waiting.set()
             acme.runtime.backlog.nudge()
         return len(found)

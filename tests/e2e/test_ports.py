@@ -79,5 +79,6 @@ EXPECTED = {
     "issuer": 'certwire_command_seconds_count{outcome="ok"',
     "registry": 'certwire_command_seconds_count{outcome="ok"',
     "instance": "certwire_outbox_published_total",
+    "acme": "certwire_acme_renewals_due",
     "audit": "certwire_audit_records_total",
 }
