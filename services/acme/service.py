@@ -16,6 +16,8 @@ from services.acme.settings import AcmeSettings
 from shared.runtime import Runtime
 
 RANDOM: Final = random.SystemRandom()
+PREFLIGHTS_AT_ONCE: Final = 10
+"""By one replica: each asks hosts that somebody else chose, and waits for them."""
 
 
 class UnknownDirectoryError(Exception):
@@ -41,6 +43,7 @@ class Acme:
         """Set when there is an order to work on."""
         self.records_waiting: Final = asyncio.Event()
         """Set when there are TXT records to remove."""
+        self.preflights: Final = asyncio.Semaphore(PREFLIGHTS_AT_ONCE)
         self._http = http
         self._clients: dict[str, AcmeClient] = {}
         self._endpoints = Endpoints(

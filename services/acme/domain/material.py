@@ -33,7 +33,7 @@ class Material:
     """A certificate that can be served, with the facts that are kept of it.
 
     `chain_pem` is the leaf and what is served with it, `private_key_pem` PKCS #8 in the clear.
-    `names` are DNS names in lower case, then IP addresses. An issuer has at least one of the two
+    `names` are DNS names in lower case, then IP addresses, at least one. An issuer has at least one of the two
     names; `subject` and `issuer` are as RFC 4514 writes them. `warnings` are for people.
     """
 
@@ -146,6 +146,8 @@ def _checked_names(leaf: Certificate, domains: Sequence[str]) -> tuple[str, ...]
     for domain in domains:
         if not any(covers(name, domain) for name in names):
             raise UnfitError(f"Certificate is not valid for domain {domain}")
+    if not names:
+        raise UnfitError("Certificate has no subject alternative name")
     return names
 
 
