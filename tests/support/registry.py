@@ -136,6 +136,17 @@ class Tables:
         finally:
             await connection.close()
 
+    @asynccontextmanager
+    async def locked(self, table: str) -> AsyncIterator[None]:
+        """Let nobody write to a table until the block ends."""
+        connection = await asyncpg.connect(self._url)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+                yield
+        finally:
+            await connection.close()
+
     async def values(self, sql: str, *arguments: object) -> list[Any]:
         """Return the first column."""
         return [row[0] for row in await self.run(sql, *arguments)]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from contracts.acme import (
+    CertificateMaterial,
     ChallengeType,
     CreateProject,
     FoundCertificate,
@@ -30,9 +31,11 @@ from contracts.messages import Command, IdempotencyKey, Message
 from contracts.principal import Principal, PrincipalKind, Role
 from services.acme.service import Acme
 from shared.broker import Bus
+from shared.clock import utc_now
 from tests.support.pebble import ChallengeDns, Pebble
 from tests.support.registry import Tables
 from tests.support.running import call
+from tests.unit.services.acme.authorities import DAY, NOW, Ca, key_pem, pem
 
 SUPERUSER = Principal(kind=PrincipalKind.USER, id="1", name="root", role=Role.SUPERUSER)
 ADMIN = Principal(kind=PrincipalKind.ADMIN, id="admin", name="admin", fingerprint="a" * 64)
@@ -147,6 +150,18 @@ def certificate_of(order: Order) -> PublicCertificate:
     assert order.state is OrderState.VALID, order
     assert order.certificate is not None
     return order.certificate
+
+
+def upload_for(domain: str) -> CertificateMaterial:
+    """Return a certificate of somebody else's CA with its key, and the chain not in order."""
+    root, issuing = Ca("Somebody's Root"), Ca("Somebody's CA")
+    above = utc_now() - NOW + 1000 * DAY
+    intermediate = root.certify(issuing, ends=above, path_length=0)
+    issued = issuing.leaf(domain, ends=utc_now() - NOW + 89 * DAY)
+    return CertificateMaterial(
+        certificate=pem(root.root(ends=above), intermediate, issued.certificate),
+        private_key=key_pem(issued.key),
+    )
 
 
 Find = Callable[[GetHttpChallenge], Awaitable[HttpChallenge]]
