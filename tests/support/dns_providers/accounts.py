@@ -36,6 +36,7 @@ class Account:
     """What a test has of a provider. `secrets` are what nobody may read anywhere."""
 
     hosting: Hosting
+    api: object
     server: Faulty
     endpoints: Endpoints
     credentials: DnsCredentials
@@ -65,10 +66,12 @@ class Opened(Protocol):
 async def cloudflare(publish: Publish = nowhere) -> AsyncIterator[Account]:
     """Run Cloudflare."""
     hosting, token = MemoryHosting(publish), "cloudflare-token-1"
-    server = Faulty(CloudflareApi(hosting, token).application)
+    api = CloudflareApi(hosting, token)
+    server = Faulty(api.application)
     async with serving(server) as url, client() as http:
         yield Account(
             hosting,
+            api,
             server,
             replace(NOWHERE, cloudflare_base_url=f"{url}/client/v4"),
             CloudflareCredentials(api_token=token),
@@ -82,10 +85,12 @@ async def cloudflare(publish: Publish = nowhere) -> AsyncIterator[Account]:
 async def digitalocean(publish: Publish = nowhere) -> AsyncIterator[Account]:
     """Run DigitalOcean."""
     hosting, token = MemoryHosting(publish), "digitalocean-token-1"
-    server = Faulty(DigitaloceanApi(hosting, token).application)
+    api = DigitaloceanApi(hosting, token)
+    server = Faulty(api.application)
     async with serving(server) as url, client() as http:
         yield Account(
             hosting,
+            api,
             server,
             replace(NOWHERE, digitalocean_base_url=url),
             DigitaloceanCredentials(api_token=token),
@@ -99,10 +104,12 @@ async def digitalocean(publish: Publish = nowhere) -> AsyncIterator[Account]:
 async def godaddy(publish: Publish = nowhere) -> AsyncIterator[Account]:
     """Run GoDaddy."""
     hosting, key, secret = MemoryHosting(publish), "godaddy-key-1", "godaddy-secret-1"
-    server = Faulty(GodaddyApi(hosting, key, secret).application)
+    api = GodaddyApi(hosting, key, secret)
+    server = Faulty(api.application)
     async with serving(server) as url, client() as http:
         yield Account(
             hosting,
+            api,
             server,
             replace(NOWHERE, godaddy_base_url=url),
             GodaddyCredentials(api_key=key, api_secret=secret),
@@ -117,10 +124,12 @@ async def google(publish: Publish = nowhere) -> AsyncIterator[Account]:
     """Run Google Cloud DNS."""
     hosting = MemoryHosting(publish)
     key, another = google_keys()
-    server = Faulty(GoogleApi(hosting, key.public_key()).application)
+    api = GoogleApi(hosting, key.public_key())
+    server = Faulty(api.application)
     async with serving(server) as url, client() as http:
         yield Account(
             hosting,
+            api,
             server,
             replace(NOWHERE, google_base_url=f"{url}/dns/v1", google_token_url=f"{url}/token"),
             google_credentials(key),

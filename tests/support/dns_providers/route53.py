@@ -175,10 +175,11 @@ def route53(moto: Moto) -> Opened:
         wrong = credentials.model_copy(update={"secret_access_key": "another-secret"})
         secrets = (credentials.secret_access_key, "another-secret")
         async with client() as http:
-            server = Faulty(Route53Api(hosting, credentials, moto.url, http).application)
+            api = Route53Api(hosting, credentials, moto.url, http)
+            server = Faulty(api.application)
             async with serving(server) as url:
                 endpoints = replace(NOWHERE, aws_base_url=url)
-                yield Account(hosting, server, endpoints, credentials, wrong, secrets, http)
+                yield Account(hosting, api, server, endpoints, credentials, wrong, secrets, http)
 
     return opened
 
