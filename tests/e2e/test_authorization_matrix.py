@@ -47,6 +47,9 @@ UNION ALL SELECT 'token', hash, NULL, NULL, spent_at::text FROM instance.bootstr
 UNION ALL SELECT 'inventory', fingerprint, revocation_reason, NULL, NULL FROM instance.certificate
 UNION ALL SELECT 'issued', fingerprint, NULL, NULL, NULL FROM issuer.certificate
 WHERE kind IN ('admin', 'agent', 'instance')  -- others come by themselves
+UNION ALL SELECT id::text, 'API key', name, projects || keys, deleted_at::text FROM registry.api_key
+UNION ALL SELECT id, 'project', name, domain, updated_at::text FROM acme.project
+UNION ALL SELECT id::text, 'order', project_id, state, NULL FROM acme.acme_order
 ORDER BY 1, 2, 3, 4, 5
 """
 """All that the calls of the matrix could change."""
@@ -100,7 +103,7 @@ async def answer(client: Client, row: Row, stage: Stage) -> str:
 
 def words(response: httpx2.Response) -> str:
     """Return the text of a refusal, whichever dialect has it; what is no JSON has none."""
-    if not response.headers["content-type"].endswith("json"):
+    if not response.content or not response.headers["content-type"].endswith("json"):
         return ""
     said = response.json()
     return str(said.get("error") or said.get("detail") or said["title"])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 from cryptography import x509
@@ -35,6 +36,8 @@ PROXY = "edge-1"
 CAPABILITY = "system:read"
 ROTATE = "/api/certs/mtls/rotate"
 HEALTH = "/api/health"
+PROJECTS = "/api/v1/projects"
+API_KEYS = "/api/v1/api-keys"
 USED_FOR = timedelta(seconds=3)
 """How long a certificate is good that is to end."""
 
@@ -53,7 +56,7 @@ class Stage:
 
     @classmethod
     async def prepare(cls, platform: Platform, chief: Client, address: str) -> "Stage":
-        """Make an instance, an agent with a file, and a token that is not used yet."""
+        """Make an instance, an agent with a file, a token that is not used yet, and projects."""
         target = await running(chief)
         pending = await with_token(chief)
         label = new_label()
@@ -68,6 +71,7 @@ class Stage:
             "new_label": new_label(),
             "newer_label": new_label(),
             **await _published(platform, target),
+            **await _projects(platform, address),
         }
         return cls(platform, chief, address, target, names)
 
@@ -102,6 +106,27 @@ async def _published(platform: Platform, target: Workload) -> dict[str, str]:
     )
     asked = base64.b64encode(request.public_bytes(Encoding.DER)).decode()
     return {"slug": slug, "request_base64:path": quote(asked, safe="")}
+
+
+async def _projects(platform: Platform, address: str) -> dict[str, str]:
+    """Return what names a project without a domain, others to be changed, and a key to delete."""
+    names = {name: new_label() for name in ("project", "project_with_domain", "project_to_delete")}
+    async with superuser(platform, address=address) as root:
+        for name in names.values():
+            made = await root.call("POST", f"{PROJECTS}/create", {"id": name, "name": name})
+            assert made.status_code == 201, made.text
+        spare = await new_key(root, "none")
+    names |= {"new_project": new_label(), "domain": f"{new_label()}.example.com"}
+    return {**names, "key_to_delete": str(spare["id"])}
+
+
+async def new_key(root: Client, projects: str, keys: str = "none") -> dict[str, Any]:
+    """Make an API key."""
+    body = {"name": new_label(), "permissions": {"projects": projects, "keys": keys}}
+    made = await root.call("POST", API_KEYS, body)
+    assert made.status_code == 201, made.text
+    shown: dict[str, Any] = made.json()
+    return shown
 
 
 Caller = Callable[[Stage], AbstractAsyncContextManager[Client]]
@@ -454,6 +479,58 @@ async def the_superuser(stage: Stage) -> AsyncIterator[Client]:
         yield client
 
 
+def a_user(role: str) -> Caller:
+    """Call as a user with a token, who is no superuser."""
+
+    @asynccontextmanager
+    async def call(stage: Stage) -> AsyncIterator[Client]:
+        login = {"username": new_label(), "password": "correct horse battery"}
+        about = {"email": f"{login['username']}@example.com", "role": role}
+        async with superuser(stage.platform, address=stage.address) as root:
+            made = await root.call("POST", "/api/v1/organizations/", {"name": new_label()})
+            about["organization_id"] = made.json()["id"]
+            made = await root.call("POST", "/api/v1/users/", {**login, **about})
+        assert made.status_code == 201, made.text
+        async with stage.client() as nobody:
+            given = await nobody.call("POST", "/api/v1/auth/token", data=login)
+        token = given.json()["access_token"]
+        async with stage.client(Authorization=f"Bearer {token}") as client:
+            yield client
+
+    return call
+
+
+def with_key(projects: str, keys: str = "none", header: str = "X-API-Key") -> Caller:
+    """Call with an API key, in one of its headers."""
+
+    @asynccontextmanager
+    async def call(stage: Stage) -> AsyncIterator[Client]:
+        async with superuser(stage.platform, address=stage.address) as root:
+            key = (await new_key(root, projects, keys))["key"]
+        value = key if header == "X-API-Key" else f"Bearer {key}"
+        async with stage.client(None, **{header: value}) as client:
+            yield client
+
+    return call
+
+
+@asynccontextmanager
+async def with_deleted_key(stage: Stage) -> AsyncIterator[Client]:
+    """Call with a key that might do everything, until a moment ago."""
+    async with superuser(stage.platform, address=stage.address) as root:
+        key = await new_key(root, "write", "read")
+        async with stage.client(None, **{"X-API-Key": key["key"]}) as client:
+            assert (await client.call("GET", PROJECTS)).status_code == 200
+            assert (await root.call("DELETE", f"{API_KEYS}/{key['id']}")).status_code == 204
+            yield client
+
+
+@asynccontextmanager
+async def with_made_up_key(stage: Stage) -> AsyncIterator[Client]:
+    async with stage.client(None, **{"X-API-Key": "cwk_" + "a" * 43}) as client:
+        yield client
+
+
 WHO: dict[str, Caller] = {
     "nobody": nobody,
     "forged headers of the admin": forger(agent=False),
@@ -473,7 +550,18 @@ WHO: dict[str, Caller] = {
     "stopped instance": stopped_instance,
     "admin": the_admin,
     "superuser": the_superuser,
+    "user": a_user("user"),
+    "organisation's administrator": a_user("admin"),
+    "key for nothing": with_key("none"),
+    "key for private keys alone": with_key("none", "read"),
+    "key that reads": with_key("read"),
+    "key that reads private keys": with_key("read", "read"),
+    "key that writes": with_key("write"),
+    "key that may everything": with_key("write", "read"),
+    "key that may everything, as a Bearer token": with_key("write", "read", "Authorization"),
+    "deleted key": with_deleted_key,
     "made-up token": with_made_up_token,
+    "made-up key": with_made_up_key,
 }
 for _name, _role in {"agent": AGENT, "instance": INSTANCE, "admin": ADMIN}.items():
     WHO[f"expired since {_name}"] = expired_since(_role)

@@ -7,6 +7,9 @@ OF_SUPERUSERS = {
     **everybody("401 Not authenticated"),
     "made-up token": "401 Invalid or expired credential",
     "superuser": "200",
+    "user": "403 Insufficient permissions",
+    "organisation's administrator": "200",  # of the own organisation
+    "key that may everything, as a Bearer token": "403 Insufficient permissions",
 }
 
 TABLE = (

@@ -4,6 +4,7 @@ from tests.e2e.authorization.table import GROUPS, PLAIN, Row, everybody
 
 ANYBODY = everybody("200")
 ANYBODY_AT_ALL = dict.fromkeys(GROUPS, "200")
+CHALLENGE = "/.well-known/acme-challenge"
 PUBLISHED = {
     "/crl/{name}": "/crl/{slug}",
     "/ca/{name}": "/ca/{slug}.crt",
@@ -21,6 +22,15 @@ TABLE = (
         for route, path in PUBLISHED.items()
         for method in ("GET", "HEAD")
         for port, cells in (("", ANYBODY), (PLAIN, ANYBODY_AT_ALL))
+    ),
+    # There is no order, and so no challenge.
+    *(
+        Row(
+            f"{method} {PLAIN}{CHALLENGE}/{{token}}",
+            dict.fromkeys(GROUPS, "404 Not found" if method == "GET" else "404"),
+            path=f"{PLAIN}{CHALLENGE}/{'a' * 43}",
+        )
+        for method in ("GET", "HEAD")
     ),
     # An empty body is no OCSP request.
     Row("POST /ocsp/{slug}", everybody("400")),

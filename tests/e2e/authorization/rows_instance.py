@@ -13,7 +13,11 @@ OF_ADMINISTRATORS = {
     "fallen": "403 Forbidden",
     "agents": "403 only an administrator may do this",
     "instances": "403 Forbidden",  # the registry, which is asked, knows none
+    "users": "403 only an administrator may do this",
+    "keys": "401 Not authenticated",  # their header is another dialect's
+    "key that may everything, as a Bearer token": "403 only an administrator may do this",
     "made-up token": "401 Invalid or expired credential",
+    "made-up key": "401 Not authenticated",
 }
 OF_THE_INSTANCE = {
     **everybody(NOT_THEM),

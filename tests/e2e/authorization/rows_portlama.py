@@ -11,8 +11,11 @@ INVALID_CSR = "400 Invalid CSR: structure or signature verification failed"
 
 NOT_THESE = {
     "nobody": NO_CERTIFICATE,
-    "superuser": NO_CERTIFICATE,  # tokens belong to other dialects
+    "superuser": NO_CERTIFICATE,  # tokens and API keys belong to other dialects
+    "users": NO_CERTIFICATE,
+    "keys": NO_CERTIFICATE,
     "made-up token": NO_CERTIFICATE,
+    "made-up key": NO_CERTIFICATE,
     "strangers": TLS,
     "fallen": NOT_ACCEPTED,
 }

@@ -44,7 +44,19 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "instances": ("instance", "other instance", "stopped instance"),
     "admin": ("admin",),
     "superuser": ("superuser",),
+    "users": ("user", "organisation's administrator"),
+    "keys": (  # of the API, each called for what it may: nothing; projects; private keys
+        "key for nothing",
+        "key for private keys alone",
+        "key that reads",
+        "key that reads private keys",
+        "key that writes",
+        "key that may everything",
+        "key that may everything, as a Bearer token",
+        "deleted key",
+    ),
     "made-up token": ("made-up token",),
+    "made-up key": ("made-up key",),
 }
 """Those who are mostly told the same. A cell of a caller goes before that of the group."""
 GROUP_OF = {caller: group for group, callers in GROUPS.items() for caller in callers}
