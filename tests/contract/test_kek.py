@@ -16,6 +16,9 @@ import pytest
 from contracts.errors import CertwireError, ErrorCode
 from contracts.kek import KEK_COMMANDS, GetSealedValues, RetireKeys, RewrapValues
 from contracts.subjects import Service
+from services.acme import app as acme_app
+from services.acme.app import open_acme
+from services.acme.settings import AcmeSettings
 from services.issuer.app import HANDLERS, open_issuer
 from services.issuer.service import Issuer
 from services.issuer.settings import IssuerSettings
@@ -26,11 +29,13 @@ from services.provisioning.postgres import SERVICES
 from shared import rewrapping
 from shared.sealed_columns import SealedColumn
 from shared.secrets import Sealer, key_ids, new_key
+from tests.support.public_rows import PublicRows
 from tests.support.running import call
 from tests.support.servers import Place, PostgresServer
 
 ISSUER = KEK_COMMANDS[Service.ISSUER]
 PUBLIC = {
+    "acme.acme_order.csr",
     "instance.instance.wg_public_key",
     "issuer.ca.certificate",
     "issuer.ca.key_handle",
@@ -316,6 +321,45 @@ async def test_a_value_stays_bound_to_its_row(one: Replica) -> None:
     one.given(NEW, OLD)
     with pytest.raises(CertwireError, match="does not belong here"):
         await one.do(rewrap())
+
+
+# --- The acme service, which has the most columns ------------------------------------------------
+
+
+async def test_every_column_of_the_acme_service_comes_under_the_new_key(
+    place: Place, tmp_path: Path
+) -> None:
+    shutil.copytree(place.home / "secrets", tmp_path / "acme")
+    kek = tmp_path / "acme" / "kek"
+    kek.write_text(OLD)
+    acme = await open_acme(place.settings(AcmeSettings, CERTWIRE_SECRETS_DIR=kek.parent))
+    commands = KEK_COMMANDS[Service.ACME]
+    names = ["shop", "blog"]
+
+    async def do(command: GetSealedValues | RewrapValues | RetireKeys) -> Any:  # noqa: ANN401 - the reply
+        return await acme_app.HANDLERS[type(command)](command, acme)
+
+    try:
+        async with acme.runtime.database.connection() as connection:
+            rows = PublicRows(connection, acme.sealer)
+            for name in names:
+                await rows.everything(name)
+            before = await rows.contents(Sealer.from_text(OLD))
+            assert all(len(values) == len(names) for values in before.values())
+            assert {place_of(column) for column in declared() if column.service == "acme"} == {
+                f"acme.{place}" for place in before
+            }
+            kek.write_text(f"{NEW}\n{OLD}")
+            reply = await do(commands.rewrap(call=call(), key_id=NEW_ID))
+            assert (reply.values, reply.left) == (len(before) * len(names), 0)
+            await do(commands.retire(call=call(), key_id=NEW_ID, retired=(OLD_ID,)))
+            assert await rows.contents(Sealer.from_text(NEW)) == before
+            late = PublicRows(connection, Sealer.from_text(OLD))
+            with pytest.raises(asyncpg.PostgresError, match="retired key-encryption key"):
+                await late.everything("late")
+    finally:
+        await acme.close()
+        await acme.runtime.close()
 
 
 def test_no_key_can_be_read_from_its_id() -> None:

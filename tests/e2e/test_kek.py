@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from shared.secrets import key_ids
+from contracts.kek import KEK_COMMANDS
+from shared.secrets import Sealer, key_ids
 from tests.support.client import INSTANCES, Client, Workload, administrator, new_instance, running
 from tests.support.eventually import eventually
 from tests.support.platform import Platform, running_platform
+from tests.support.public_rows import PublicRows
 
 SECRETS = {"vpn": {"psk": "a secret of the test"}}
+PROJECTS = ("shop", "blog")
 
 
 async def rotate(platform: Platform) -> str:
@@ -28,6 +33,24 @@ async def secrets_of(platform: Platform, workload: Workload) -> object:
         return response.json()["agent_secrets"]
 
 
+@asynccontextmanager
+async def public_rows(platform: Platform) -> AsyncIterator[PublicRows]:
+    """Lend what inserts and reads rows of the acme service, by the keys that the platform has."""
+    sealer = Sealer.from_text((platform.home / "secrets" / "kek").read_text())
+    async with platform.superuser() as connection:
+        await connection.execute("SET search_path = acme")
+        async with connection.transaction():
+            yield PublicRows(connection, sealer)
+
+
+async def contents(platform: Platform) -> dict[str, list[str]]:
+    """Return what is sealed in each column of the acme service."""
+    async with public_rows(platform) as rows:
+        return await rows.contents(
+            Sealer.from_text((platform.home / "secrets" / "kek").read_text())
+        )
+
+
 async def test_rotation_under_load_and_through_crashes() -> None:
     """Services are killed in the middle, others write; afterwards everything opens, by one key."""
     with running_platform() as platform:
@@ -35,6 +58,11 @@ async def test_rotation_under_load_and_through_crashes() -> None:
         (old,) = key_ids(kek.read_text())
         async with administrator(platform) as admin:
             workloads = [await running(admin, agent_secrets=SECRETS) for _ in range(20)]
+            async with public_rows(platform) as rows:
+                for name in PROJECTS:
+                    await rows.everything(name)
+            public = await contents(platform)
+            assert all(len(values) == len(PROJECTS) for values in public.values())
             stop = asyncio.Event()
 
             async def write() -> None:
@@ -45,7 +73,7 @@ async def test_rotation_under_load_and_through_crashes() -> None:
                     await asyncio.sleep(0.02)
 
             async def kill() -> None:
-                for service in ("instance", "issuer", "instance"):
+                for service in ("instance", "issuer", "acme", "instance"):
                     await asyncio.sleep(0.7)
                     platform.kill(service)
 
@@ -64,6 +92,10 @@ async def test_rotation_under_load_and_through_crashes() -> None:
             rows = json.loads(await platform.succeed("kek", "status", "--json"))
             assert {row["key_id"] for row in rows} == {new}
             assert all(row["current"] for row in rows)
+            assert {row["service"] for row in rows} == set(map(str, KEK_COMMANDS))
+            (acme,) = (row["values"] for row in rows if row["service"] == "acme")
+            assert acme == sum(map(len, public.values()))
+            assert await contents(platform) == public
             for workload in workloads[:3]:
                 assert await secrets_of(platform, workload) == SECRETS
             p12 = await admin.call("GET", "/api/certs/mtls/download")
