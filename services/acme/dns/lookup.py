@@ -273,7 +273,7 @@ async def _servers_at(resolver: str) -> list[Server]:
 def split_resolver(resolver: str) -> tuple[str, int]:
     """Return host and port. Raises `NoAnswerError`."""
     host, colon, port = resolver.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):  # no port
+    if not colon or (":" in host and not host.endswith("]")):  # without a port
         host, port = resolver, str(DNS_PORT)
     host = host.removeprefix("[").removesuffix("]")
     if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
