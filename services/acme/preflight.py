@@ -75,10 +75,12 @@ async def _together(*checks: Coroutine[Any, Any, Reasons]) -> list[Reasons]:
     tasks = [asyncio.create_task(each) for each in checks]
     try:
         return await asyncio.gather(*tasks)
-    finally:
+    except Exception:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    finally:
+        await asyncio.gather(*tasks, return_exceptions=True)  # what they have put is taken away
 
 
 async def _in_time(reason: Awaitable[str | None]) -> str | None:

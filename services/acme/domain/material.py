@@ -33,8 +33,8 @@ class Material:
     """A certificate that can be served, with the facts that are kept of it.
 
     `chain_pem` is the leaf and what is served with it, `private_key_pem` PKCS #8 in the clear.
-    `names` are DNS names in lower case, then IP addresses, at least one. An issuer has at least one of the two
-    names; `subject` and `issuer` are as RFC 4514 writes them. `warnings` are for people.
+    `names` are DNS names in lower case, then IP addresses, at least one. An issuer has at least one
+    of the two names; `subject` and `issuer` are as RFC 4514 writes them. `warnings` are for people.
     """
 
     leaf: x509.Certificate
@@ -63,8 +63,8 @@ def read(certificate_pem: str, private_key_pem: str, domain: str | None, now: da
         key = read_private_key(private_key_pem)
         leaf = _leaf(certificates, key, domain, now)  # 2
         _check_times(leaf, now, now)  # 3
-        names = _checked_names(leaf, [domain] if domain is not None else [])
         _check_usage(leaf, key)
+        names = _checked_names(leaf, [domain] if domain is not None else [])
         chain = chain_of(leaf, certificates, now)  # 4
         return _material(chain, key, names, _warnings(chain, key, now))
     except UnfitError as error:
@@ -82,8 +82,8 @@ def accept_issued(chain_pem: str, key: PrivateKey, names: Sequence[str], now: da
     if leaf.public_key_der != public_key_der(key.public_key()):  # 2
         raise UnfitError("Certificate and private key do not match")
     _check_times(leaf, now, now + SKEW)  # 3
-    found = _checked_names(leaf, names)
     _check_usage(leaf, key)
+    found = _checked_names(leaf, names)
     return _material(chain_of(leaf, certificates, now), key, found, ())  # 4
 
 
