@@ -9,7 +9,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import cast
 
 import dns.flags
 import dns.message
@@ -128,19 +127,14 @@ class NameServer:
         return max(holding, key=lambda held: len(held.origin or ()), default=None)
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, server: NameServer) -> None:
-        self._server = server
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        answer = self._server.answer(data, udp=True)
-        if self._transport and not self._server.silent:
-            for datagram in self._server.sends(answer):
-                self._transport.sendto(datagram, addr)
+async def _over_udp(server: NameServer, datagrams: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        data, address = await loop.sock_recvfrom(datagrams, 65_535)
+        answer = server.answer(data, udp=True)
+        if not server.silent:
+            for datagram in server.sends(answer):
+                await loop.sock_sendto(datagrams, datagram, address)
 
 
 async def _over_tcp(
@@ -197,17 +191,18 @@ def _without_cuts(zones: Iterable[dns.zone.Zone]) -> list[dns.zone.Zone]:
 
 async def _serve(stack: contextlib.AsyncExitStack, server: NameServer, port: int) -> int:
     """Listen on a port over UDP and TCP; 0 takes a free one. Return it."""
-    loop = asyncio.get_running_loop()
     stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     stream.bind((server.address, port))
     port = stream.getsockname()[1]
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Datagrams(server), (server.address, port)
-    )
-    stack.callback(transport.close)
     listener = await asyncio.start_server(
         lambda reader, writer: _over_tcp(server, reader, writer), sock=stream
     )
     await stack.enter_async_context(listener)
+    datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    datagrams.setblocking(False)
+    datagrams.bind((server.address, port))
+    answering = asyncio.create_task(_over_udp(server, datagrams))
+    stack.push_async_callback(asyncio.wait, [answering])
+    stack.callback(answering.cancel)
     return int(port)

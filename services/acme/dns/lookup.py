@@ -6,7 +6,6 @@ a bounded time, over UDP first, over TCP where the answer is cut off.
 
 import asyncio
 import errno
-import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.rrset
 from dns.rdatatype import RdataType
+
+from services.acme.domain.addresses import Reach, reach_of
 
 DNS_PORT: Final = 53
 UDP_SECONDS: Final = 2.0
@@ -135,7 +136,7 @@ class Dns:
             found = await self.addresses(name)
         except NoAnswerError:
             return []
-        return [address for address in found if _is_a_host(address)]
+        return [address for address in found if reach_of(address) is not Reach.NOWHERE]
 
     async def _zone(self, name: dns.name.Name) -> dns.name.Name:
         """Return the zone that a name lies in: by its SOA, or by the one that a denial carries."""
@@ -245,11 +246,6 @@ def _has_route(server: Server) -> bool:
     except OSError as error:
         return error.errno not in _NO_ROUTE
     return True
-
-
-def _is_a_host(address: str) -> bool:
-    parsed = ipaddress.ip_address(address)
-    return not (parsed.is_multicast or parsed.is_unspecified)
 
 
 def _system_resolvers() -> list[Server]:

@@ -16,7 +16,7 @@ from dns.rdatatype import RdataType
 from services.acme.dns.caa import Property, refusal
 from services.acme.dns.lookup import INTERNET, Dns, Network, NoAnswerError, Server, records
 from services.acme.dns.names import record_name
-from services.acme.dns.provider import DnsProviderError
+from services.acme.dns.provider import DnsProviderError, name_below
 
 CHALLENGE_LABEL: Final = "_acme-challenge"
 """RFC 8555 section 8.4."""
@@ -86,7 +86,7 @@ async def challenge_name(domain: str, resolver: str | None, network: Network = I
     Raises `DnsProviderError`, and ValueError for what is no domain.
     """
     there = Dns(resolver, network)
-    first = record_name(f"{CHALLENGE_LABEL}.{_plain(domain)}")
+    first = name_below(CHALLENGE_LABEL, _plain(domain))
     passed = [first]
     try:
         async with _in_time():

@@ -4,6 +4,8 @@ import secrets
 from contextlib import suppress
 from typing import Final, Protocol
 
+from services.acme.dns.names import record_name
+
 PROBE_LABEL: Final = "_certwire-preflight"
 PROBE_BYTES: Final = 32
 """Of a challenge's own size, so that what takes the one takes the other."""
@@ -38,12 +40,24 @@ class DnsProviderError(Exception):
         self.retry_after_seconds: Final = retry_after_seconds
 
 
+def name_below(label: str, domain: str) -> str:
+    """Return the name of a record below a domain.
+
+    Raises ValueError for what is no domain, `DnsProviderError` for one that is too long.
+    """
+    plain = record_name(domain)
+    try:
+        return record_name(f"{label}.{plain}")
+    except ValueError:
+        raise DnsProviderError(f"{plain} leaves no room for a record below it") from None
+
+
 async def check_access(provider: DnsProvider, domain: str) -> None:
     """Make sure that the credentials may write below a domain. Raises as `DnsProvider`.
 
     A record of a name that nobody asks for is added and removed.
     """
-    name = f"{PROBE_LABEL}.{domain.removeprefix('*.')}"
+    name = name_below(PROBE_LABEL, domain.removeprefix("*."))
     value = secrets.token_urlsafe(PROBE_BYTES)
     try:
         await provider.add(name, value)

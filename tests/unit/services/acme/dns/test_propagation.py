@@ -30,8 +30,8 @@ round CNAME _acme-challenge.circle.example.test.
 _acme-challenge.odd CNAME a\\032b.example.test.
 _acme-challenge.gone CNAME gone.elsewhere.test.
 """
-CHILDS = f"@ NS ns\nns A {THIRD}\n"
-ACME = f"@ NS ns\nns A {THIRD}\n"
+CHILD_ZONE = f"@ NS ns\nns A {THIRD}\n"
+ACME_ZONE = f"@ NS ns\nns A {THIRD}\n"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SmallDns]:
     held = {
         FIRST: [zone("example.test", EXAMPLE)],
         SECOND: [zone("example.test", EXAMPLE)],
-        THIRD: [zone("child.example.test", CHILDS), zone("acme.test", ACME)],
+        THIRD: [zone("child.example.test", CHILD_ZONE), zone("acme.test", ACME_ZONE)],
     }
     async with small_dns(held) as there:
         yield there
@@ -159,7 +159,7 @@ async def test_a_cname_of_a_while_ago_does_not_count(there: SmallDns) -> None:
         held for held in resolver.zones if held.origin and held.origin.to_text() != "acme.test."
     ]
     resolver.zones[0] = zone("example.test", EXAMPLE.replace("moved.acme", "old.acme"))
-    resolver.zones.append(zone("acme.test", ACME))
+    resolver.zones.append(zone("acme.test", ACME_ZONE))
     assert await challenge_name("moved.example.test", None, there.network) == "moved.acme.test"
 
 
@@ -187,6 +187,12 @@ async def test_cnames_have_an_end(there: SmallDns) -> None:
         there[address].zones = [long]
     with pytest.raises(DnsProviderError, match="over more than 8 names"):
         await challenge_name("long.example.test", None, there.network)
+
+
+async def test_a_domain_that_leaves_no_room_for_a_challenge(there: SmallDns) -> None:
+    with pytest.raises(DnsProviderError, match="leaves no room") as caught:
+        await challenge_name("a." * 120 + "test", None, there.network)
+    assert not caught.value.transient
 
 
 async def test_what_is_no_domain(there: SmallDns) -> None:

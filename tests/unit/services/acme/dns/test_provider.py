@@ -59,6 +59,13 @@ async def test_who_may_add_but_not_remove_has_no_access() -> None:
         await check_access(provider, "example.test")
 
 
+async def test_a_domain_that_leaves_no_room_for_a_probe() -> None:
+    provider = Recording()
+    with pytest.raises(DnsProviderError, match="leaves no room"):
+        await check_access(provider, "a." * 122 + "test")
+    assert provider.told == []
+
+
 def test_an_error_is_its_reason() -> None:
     error = DnsProviderError("why", transient=True, retry_after_seconds=3)
     assert (str(error), error.transient, error.retry_after_seconds) == ("why", True, 3)
