@@ -54,7 +54,10 @@ class Renewals:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def begin_due(self, *, staging: bool) -> int:
-        """Begin renewals that are due at a CA, as many as its bucket has; return how many."""
+        """Begin renewals that are due at a CA, as many as its bucket has; return how many were due.
+
+        Where an order of the project goes on already, it is that one's.
+        """
         acme, settings = self._acme, self._acme.settings
         if acme.runtime.backlog.full:
             return 0

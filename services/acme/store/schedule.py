@@ -6,15 +6,15 @@ from typing import Final
 
 from shared.database import Connection
 
-# Those that end first go first: expired ones, then those that expire, then the others.
+# Those that end first go first: expired ones, then those that expire, then the others. Rows are
+# locked after they are chosen, so that of however many are due only these few are sorted out.
 DUE: Final = """
 SELECT id FROM certificate
-WHERE renew_at <= now() AND staging = $1
-    AND NOT EXISTS (
-        SELECT FROM acme_order
-        WHERE acme_order.project_id = certificate.project_id AND state = 'pending'
-    )
-ORDER BY not_after LIMIT $2 FOR UPDATE SKIP LOCKED
+WHERE id = ANY(ARRAY(
+    SELECT id FROM certificate WHERE renew_at <= now() AND staging = $1
+    ORDER BY not_after LIMIT $2
+)) AND renew_at <= now()
+ORDER BY not_after FOR UPDATE SKIP LOCKED
 """
 _BEGUN: Final = "UPDATE certificate SET renew_at = now() + $2::interval WHERE id = $1"
 CLAIM_ARI: Final = """
@@ -58,7 +58,7 @@ async def due(connection: Connection, *, staging: bool, limit: int) -> list[int]
 
 
 async def begun(connection: Connection, certificate_id: int, guard: timedelta) -> None:
-    """Look at a certificate again after so long, should its order come to nothing."""
+    """Look at a certificate again after so long, should the order that goes on come to nothing."""
     await connection.execute(_BEGUN, certificate_id, guard)
 
 

@@ -143,7 +143,9 @@ async def test_what_somebody_began_is_not_begun_again(alone: Replica, tables: Ta
     await obtained(alone, "a")
     await tables.run(DUE, ["a"])
     by_hand = await alone.renew("a")
+    await Renewals(alone.acme).begin_due(staging=False)
     assert await Renewals(alone.acme).begin_due(staging=False) == 0
+    assert await tables.values(BEGUN) == ["a"]
     order = await alone.ended(by_hand.id)
     assert (order.kind, order.state) == (OrderKind.RENEW, OrderState.VALID)
 
