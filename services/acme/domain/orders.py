@@ -48,7 +48,7 @@ class OrderFailedError(Exception):
             self.code,
             self.text,
             retry_after_seconds=self.retry_after_seconds,
-            parameters={"reason": self.reason or self.text},
+            parameters={"reason": self.in_full},
         )
 
 
