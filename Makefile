@@ -23,6 +23,7 @@ up:
 test:
 	@tools/bootstrap.sh dev
 	@tools/system-packages.sh
+	@$(BIN)/python tools/acme2certifier.py
 	@$(BIN)/pytest -n auto --maxprocesses=4 $(ARGS)
 
 check:
@@ -43,12 +44,13 @@ schemas:
 	@$(BIN)/python tools/schemas.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml \
-	--extra embedded --extra pkcs11 --group build $(ARGS)
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS)
+OURS = pyproject.toml --extra embedded --extra pkcs11 --group build
 lock:
 	@tools/bootstrap.sh dev
-	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) $(OURS) --output-file requirements.lock
+	$(COMPILE) $(OURS) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	echo acme2certifier==0.46.3 | $(COMPILE) - --output-file tools/acme2certifier.lock
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

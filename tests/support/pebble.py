@@ -5,18 +5,14 @@ Pebble knows no ARI and no profiles: `tests/support/acme2certifier.py` does.
 
 import base64
 import json
-import os
 import secrets
-import signal
 import ssl
 import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import dns.exception
 import dns.message
@@ -24,24 +20,14 @@ import dns.query
 import httpx2
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from services.embedded import die_with_parent, free_port
+from services.embedded import free_port
 from tests.support.authority import Authority
 from tests.support.csr import csr_pem, new_key
 from tests.support.programs import path_of
+from tests.support.serving import running, started
 
 LOOPBACK = "127.0.0.1"
-STARTS = 5
-"""A port that was free may be taken when the server listens: then it starts again on another."""
-READY_SECONDS = 20
 ASK_SECONDS = 10
-POLL_SECONDS = 0.02
-
-
-ServerT = TypeVar("ServerT")
-
-
-class NotReadyError(Exception):
-    """A server ended, or did not answer as ours."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +140,9 @@ def challenge_dns() -> Iterator[ChallengeDns]:
         words = [program, "-dns01", address, "-management", management]
         words += ["-http01", "", "-https01", "", "-tlsalpn01", ""]
         words += ["-defaultIPv4", LOOPBACK, "-defaultIPv6", ""]
-        return _started(words, directory / "dns.log"), ChallengeDns(address, f"http://{management}")
+        return started(words, directory / "dns.log"), ChallengeDns(address, f"http://{management}")
 
-    with _running(start, _dns_is_ours) as server:
+    with running(start, _dns_is_ours) as server:
         yield server
 
 
@@ -222,9 +208,9 @@ def pebble(
         words = [program, "-strict", "-config", str(directory / "pebble.json")]
         if resolver is not None:
             words += ["-dnsserver", resolver.address]
-        return _started(words, server.log, **variables), server
+        return started(words, server.log, **variables), server
 
-    with _running(start, _pebble_is_ours) as server:
+    with running(start, _pebble_is_ours) as server:
         yield server
 
 
@@ -240,48 +226,6 @@ def write_identity(directory: Path) -> None:
 
 def _absolute(name: str) -> str:
     return f"{name.rstrip('.')}."
-
-
-def _started(words: Sequence[str], log: Path, **variables: str) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            words,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            **die_with_parent(signal.SIGKILL),
-        )
-
-
-@contextmanager
-def _running(
-    start: Callable[[Path], tuple[subprocess.Popen[bytes], ServerT]],
-    is_ours: Callable[[ServerT], bool],
-) -> Iterator[ServerT]:
-    with tempfile.TemporaryDirectory(prefix="certwire-test-") as directory:
-        process, server = _ready(start, is_ours, Path(directory))
-        try:
-            yield server
-        finally:
-            _end(process)
-
-
-def _ready(
-    start: Callable[[Path], tuple[subprocess.Popen[bytes], ServerT]],
-    is_ours: Callable[[ServerT], bool],
-    directory: Path,
-) -> tuple[subprocess.Popen[bytes], ServerT]:
-    """Start a server, anew where its ports were taken meanwhile. Raises NotReadyError."""
-    for _ in range(STARTS):
-        process, server = start(directory)
-        deadline = time.monotonic() + READY_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if is_ours(server):
-                return process, server
-            time.sleep(POLL_SECONDS)
-        _end(process)
-    raise NotReadyError("\n".join(log.read_text() for log in directory.glob("*.log")))
 
 
 def _dns_is_ours(server: ChallengeDns) -> bool:
@@ -309,8 +253,3 @@ def _pebble_is_ours(server: Pebble) -> bool:
     except httpx2.HTTPError:
         return False
     return all(answer.is_success for answer in answers)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()

@@ -362,8 +362,12 @@ class AcmeClient:
         return read_order(self._document("order", answer), url, answer.retry_after_seconds)
 
     def _account(self, key: ec.EllipticCurvePrivateKey, answer: Answer) -> Account:
-        """Return the account that an answer is about. Raises AcmeProblem where it was closed."""
-        status = self._document("account", answer).needed("status", text)
+        """Return the account that an answer is about. Raises AcmeProblem where it was closed.
+
+        Of an account that was there a CA may say nothing but where it is (RFC 8555 section 7.3.1).
+        """
+        said = self._document("account", answer).optional("status", text) if answer.body else None
+        status = said or "valid"
         if status != "valid":
             problem = Problem("unauthorized", f"the account is {plain(status)}")
             raise AcmeProblem(problem, status=answer.status)

@@ -127,4 +127,6 @@ def _cause(error: Exception) -> str:
         return f"its certificate does not verify: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"no TLS with it: {error.reason or error}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error) or type(error).__name__

@@ -628,6 +628,14 @@ async def test_an_external_account_that_is_refused(
         await client.register(account.key, None, Eab("kid", b"a key"))
 
 
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"status": "valid"}'])
+async def test_an_account_that_was_there(
+    hostile: HostileCa, client: AcmeClient, account: Account, body: bytes
+) -> None:
+    hostile.replies["/account"] = Reply(body, headers=[("Location", account.url)])
+    assert await client.register(account.key, None, None) == account
+
+
 async def test_a_closed_account(hostile: HostileCa, client: AcmeClient) -> None:
     location = [("Location", hostile.url("me"))]
     hostile.replies["/account"] = Reply({"status": "deactivated"}, headers=location)
