@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import ValidationError
 
 from contracts.acme import (
     DomainCertificate,
@@ -305,7 +306,11 @@ async def renew_domain(
     """Renew the certificate of a domain now."""
     admin, call = await _administrator(exchange)
     try:
-        begun = await exchange.request(RenewDomain(call=call, actor=admin, domain=domain))
+        command = RenewDomain(call=call, actor=admin, domain=domain)
+    except ValidationError:  # an IPv4 address, say, which the specification's pattern lets through
+        raise CertwireError(ErrorCode.NOT_FOUND) from None
+    try:
+        begun = await exchange.request(command)
         order = await outcome(exchange, admin, begun)
     except CertwireError as error:
         if error.code is ErrorCode.OUTCOME_UNKNOWN:

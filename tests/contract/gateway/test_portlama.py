@@ -484,6 +484,16 @@ async def test_a_renewal_that_takes_too_long_is_500(
         assert (await admin.post(RENEW_DOMAIN)).status_code == 500
 
 
+@pytest.mark.parametrize("name", ["192.0.2.1", "a.7", f"{'0' * 63}.{'1' * 63}"])
+async def test_what_is_no_name_has_no_certificate(
+    admin: httpx2.AsyncClient, stand_in: StandIn, name: str
+) -> None:
+    """The specification's pattern lets addresses through."""
+    answer = await admin.post(f"/api/certs/{name}/renew")
+    assert (answer.status_code, answer.json()) == (404, {"error": "Certificate not found"})
+    assert not stand_in.heard_of(RenewDomain)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [

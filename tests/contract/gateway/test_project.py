@@ -777,6 +777,7 @@ def cloudflare(**credentials: object) -> dict[str, Any]:
         (f"{PROJECT}/domain", {}, "domain"),
         (f"{PROJECT}/domain", {"domain": "localhost"}, "domain"),
         (f"{PROJECT}/domain", {"domain": "a..b"}, "domain"),
+        (f"{PROJECT}/domain", {"domain": "192.0.2.1"}, "domain"),
         (f"{PROJECT}/domain", {"domain": "*.*.example.com"}, "domain"),
         (f"{PROJECT}/domain", {"domain": "a.*.example.com"}, "domain"),
         (f"{PROJECT}/domain", {"domain": "https://example.com"}, "domain"),
