@@ -8,6 +8,7 @@ import pytest
 from tests.support.client import Client, administrator, identity_of_the_administrator
 from tests.support.collector import Collector, collecting
 from tests.support.platform import Platform, running_platform
+from tests.support.public_platform import PublicPlatform, public_platform
 
 _addresses = itertools.count(2)
 
@@ -33,6 +34,16 @@ def changing() -> Iterator[Platform]:
         CERTWIRE_ISSUER_INSTANCE_LIFETIME_SECONDS="90", CERTWIRE_PROXY_AGENTS="edge-1"
     ) as platform:
         yield platform
+
+
+@pytest.fixture(scope="session")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PublicPlatform]:
+    """Return a platform that obtains certificates of a CA, and keeps them as files, too."""
+    live = tmp_path_factory.mktemp("live")
+    with public_platform(
+        CERTWIRE_ACME_LIVE_DIR=str(live), CERTWIRE_ACME_RELOAD_COMMAND=f"test ! -e {live}/broken"
+    ) as public:
+        yield public
 
 
 @pytest.fixture

@@ -43,14 +43,14 @@ class Platform:
 
     def __init__(self, directory: Path, **variables: str) -> None:
         self.home = directory / "home"
-        self.https_port, self.http_port = free_port(), free_port()
-        self.line = CommandLine.at(
-            self.home,
-            CERTWIRE_HTTPS_PORT=str(self.https_port),
-            CERTWIRE_HTTP_PORT=str(self.http_port),
-            CERTWIRE_STOP_WITH_PARENT="1",
-            **{**KEY_POOL, **NO_CA, **variables},
-        )
+        ports = {
+            "CERTWIRE_HTTPS_PORT": str(free_port()),
+            "CERTWIRE_HTTP_PORT": str(free_port()),
+        }
+        variables = {**ports, **KEY_POOL, **NO_CA, **variables}
+        self.https_port = int(variables["CERTWIRE_HTTPS_PORT"])
+        self.http_port = int(variables["CERTWIRE_HTTP_PORT"])
+        self.line = CommandLine.at(self.home, CERTWIRE_STOP_WITH_PARENT="1", **variables)
         self._output = directory / "up.log"
         self._runner: subprocess.Popen[bytes] | None = None
 
