@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -507,7 +507,6 @@ def mutated(data: st.DataObject, der: bytes) -> bytes:
 
 MADE = Hierarchy(DOMAIN, "*.example.com", "192.0.2.7")
 DERS = [one.public_bytes(Encoding.DER) for one in (MADE.leaf, MADE.intermediate, MADE.root)]
-KEY_DER = MADE.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
