@@ -29,7 +29,7 @@ TTL_SECONDS: Final = 1
 """The API takes 0, too, which some resolvers read as a mistake."""
 PAGE: Final = 100
 TTL: Final = re.compile(r"([0-9]{1,10})")
-ZONE_ID: Final = re.compile(r"/hostedzone/([A-Z0-9]{1,32})")
+ZONE_ID: Final = re.compile(r"(?:/hostedzone/)?([A-Z0-9]{1,32})")
 
 HOME_REGIONS: Final = {"cn-": "cn-northwest-1", "us-gov-": "us-gov-west-1"}
 """Route 53 is one for all regions of a partition, and signatures name the region that it is in:
@@ -99,7 +99,7 @@ class Route53:
                     ids.append(zone.match("Id", ZONE_ID))
             if page.name("NextDNSName") != name:
                 return ids
-            query["hostedzoneid"] = page.text("NextHostedZoneId")
+            query["hostedzoneid"] = page.match("NextHostedZoneId", ZONE_ID)
         raise self._api.too_many_pages()
 
     async def read(self, zone: str, name: str) -> TxtSet | None:
@@ -148,13 +148,14 @@ class Route53:
             return self._api.refused("refused it", f"status {reply.status}")
         # Some refusals are in an ErrorResponse, some are named by the root itself.
         code = problem.text(".//Code") or problem.kind
+        said = problem.text(".//Message")
         if code in CHANGED:
-            return ChangedError()
+            return ChangedError(self._api.plain(said))
         if code in LIMITED:
             return self._api.limited()
         if code in EXPLAINED:
             return self._api.refused(EXPLAINED[code], code)
-        return self._api.refused("refused it", code, problem.text(".//Message"))
+        return self._api.refused("refused it", code, said)
 
 
 def home_region(region: str) -> str:

@@ -267,7 +267,8 @@ class GoogleCloudDns:
         if reply.is_success:
             return reply
         if content is not None and reply.status in CHANGED:
-            raise ChangedError
+            problem = reply.read_error(_Problem)
+            raise ChangedError(self._api.plain(problem.error.message) if problem else reply.status)
         if reply.status == HTTPStatus.UNAUTHORIZED:
             self._tokens.forget()
         raise self._error(reply)

@@ -110,8 +110,8 @@ class Dns:
         if self._resolver is not None:
             return await self._resolvers()
         zone = await self._zone(name)
-        found = (await self.resolve(zone, RdataType.NS)).resolve_chaining().answer
-        names = sorted(record.target for record in found or ())[:MOST_NAME_SERVERS]
+        found = records(await self.resolve(zone, RdataType.NS))
+        names = sorted(record.target for record in found)[:MOST_NAME_SERVERS]
         if not names:
             raise NoAnswerError(f"{_text(zone)} has no name servers")
         looked_up = await asyncio.gather(*map(self._addresses_of, names))

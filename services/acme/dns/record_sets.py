@@ -14,6 +14,8 @@ from typing import Final, Protocol
 from services.acme.dns.provider import DnsProviderError
 
 ATTEMPTS: Final = 12
+STUBBORN: Final = 3
+"""After so many refusals of a change to one and the same set there is another reason for them."""
 PAUSE_SECONDS: Final = 0.25
 """At the most after the first refusal; it grows with every other."""
 
@@ -31,7 +33,7 @@ Change = Callable[[TxtSet | None], TxtSet | None]
 
 
 class ChangedError(Exception):
-    """The set is not what it was when it was read."""
+    """The set is not what it was when it was read, it seems. The text is the provider's own."""
 
 
 class RecordSets(Protocol):
@@ -69,6 +71,7 @@ def removing(value: str) -> Change:
 
 async def apply(sets: RecordSets, zone: str, name: str, change: Change) -> None:
     """Change a set. Raises `DnsProviderError`."""
+    before: list[TxtSet | None] = []
     for attempt in range(ATTEMPTS):
         found = await sets.read(zone, name)  # 1
         wanted = change(found)
@@ -76,7 +79,10 @@ async def apply(sets: RecordSets, zone: str, name: str, change: Change) -> None:
             return
         try:
             await sets.replace(zone, name, found, wanted)  # 2
-        except ChangedError:
+        except ChangedError as refusal:
+            before.append(found)
+            if before[-STUBBORN:] == [found] * STUBBORN:
+                raise DnsProviderError(f"the records of {name} cannot be set: {refusal}") from None
             await asyncio.sleep(PAUSE_SECONDS * (attempt + 1) * random.random())  # noqa: S311 - 3: so that those who met part
         else:
             return

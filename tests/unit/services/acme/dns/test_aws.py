@@ -183,16 +183,21 @@ async def test_refusals_in_words(
     assert caught.value.transient is transient
 
 
-async def test_a_set_that_keeps_changing_is_given_up(
+async def test_a_refusal_that_no_change_explains_is_told(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_sets, "PAUSE_SECONDS", 0)
     account.hosting.host("example.test")
-    refusal = failed("InvalidChangeBatch")
-    account.server.planned = [None, None, *[None, refusal] * 20]
-    with pytest.raises(DnsProviderError, match="others keep changing") as caught:
-        await account.provider.add(NAME, VALUE)
-    assert caught.value.transient
+    said = "<Messages><Message>There is a CNAME.</Message></Messages>"
+    for refusal in (
+        failed("InvalidChangeBatch", message="There is a CNAME."),
+        xml("InvalidChangeBatch", said, 400),
+    ):
+        account.server.planned = [None, None, *[None, refusal] * 3]
+        words = f"the records of {NAME} cannot be set: There is a CNAME."
+        with pytest.raises(DnsProviderError, match=words) as caught:
+            await account.provider.add(NAME, VALUE)
+        assert not caught.value.transient
 
 
 async def test_a_set_with_a_routing_policy_is_left_alone(account: Account) -> None:

@@ -78,15 +78,33 @@ async def test_those_who_meet_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert sets.found == TxtSet(1, ("other",))
 
 
-async def test_there_is_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+class Restless(Memory):
+    """A provider at which somebody else is always quicker; or one that says so."""
+
+    def __init__(self, *, changes: bool) -> None:
+        super().__init__()
+        self._changes = changes
+
+    async def replace(self, *_: object) -> None:
+        self.refused += 1
+        if self._changes:
+            self.found = TxtSet(300, (f"other-{self.refused}",))
+        raise ChangedError("said the provider")
+
+
+@pytest.mark.parametrize(
+    ("changes", "attempts", "words"),
+    [
+        (True, record_sets.ATTEMPTS, "others keep changing the records of name"),
+        (False, record_sets.STUBBORN, "the records of name cannot be set: said the provider"),
+    ],
+)
+async def test_there_is_an_end(
+    monkeypatch: pytest.MonkeyPatch, *, changes: bool, attempts: int, words: str
+) -> None:
     monkeypatch.setattr(record_sets, "PAUSE_SECONDS", 0)
-
-    class Restless(Memory):
-        async def replace(self, *_: object) -> None:
-            self.refused += 1
-            raise ChangedError
-
-    sets = Restless()
-    with pytest.raises(DnsProviderError, match="others keep changing the records of name"):
+    sets = Restless(changes=changes)
+    with pytest.raises(DnsProviderError, match=words) as caught:
         await apply(sets, "zone", "name", adding("a", 1))
-    assert sets.refused == record_sets.ATTEMPTS
+    assert sets.refused == attempts
+    assert caught.value.transient is changes
