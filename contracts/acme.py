@@ -47,7 +47,7 @@ Email = Annotated[
     str,
     Field(pattern=rf"^[A-Za-z0-9.!#$&'*+/=^_`{{|}}~-]{{1,64}}@{HOSTNAME}$", max_length=254),
 ]
-"""A contact as a CA takes it in a `mailto` URL (RFC 8555 section 7.3): no header fields, one address."""
+"""A contact as a CA takes it in a `mailto` URL (RFC 8555 section 7.3): one address and no more."""
 
 
 class ProjectStatus(StrEnum):
@@ -471,7 +471,7 @@ class GetHttpChallenge(Command[HttpChallenge]):
     REPLY: ClassVar[type[Message]] = HttpChallenge
     PUBLIC: ClassVar[bool] = True
 
-    token: Token
+    token: Token = Field(repr=False)
 
 
 # --- For the administrator ----------------------------------------------------------------------

@@ -7,10 +7,10 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-SECRET: Final = r"^[\x21-\x7e]+$"
+VISIBLE: Final = r"^[\x21-\x7e]+$"
 """What can stand in a header: visible ASCII."""
 
-Secret = Annotated[str, Field(min_length=1, max_length=512, pattern=SECRET, repr=False)]
+Secret = Annotated[str, Field(min_length=1, max_length=512, pattern=VISIBLE, repr=False)]
 
 
 class DnsProviderName(StrEnum):

@@ -11,6 +11,7 @@ from typing import Final
 PACKAGES: Final = ("contracts", "shared", "services")
 FORBIDDEN_NAMES: Final = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
 
+ACME: Final = "tests/contract/acme"
 GATEWAY: Final = "tests/contract/gateway"
 INSTANCE: Final = "tests/contract/instance"
 ISSUER: Final = "tests/unit/services/issuer"
@@ -34,6 +35,17 @@ TESTED_BY: Final[dict[str, str]] = {
     "services/gateway/http_challenges.py": f"{GATEWAY}/test_http_challenges.py",
     "services/gateway/orders.py": f"{GATEWAY}/test_project.py",
     "services/acme/store/condition.py": "tests/unit/services/acme/test_condition.py",
+    "services/acme/answers.py": f"{ACME}/test_dns.py",
+    "services/acme/app.py": f"{ACME}/test_orders.py",
+    "services/acme/beginning.py": f"{ACME}/test_orders.py",
+    "services/acme/handlers/*.py": f"{ACME}/test_projects.py",
+    "services/acme/leases.py": f"{ACME}/test_crashes.py",
+    "services/acme/ordering.py": f"{ACME}/test_crashes.py",
+    "services/acme/outcome.py": f"{ACME}/test_orders.py",
+    "services/acme/renewals.py": f"{ACME}/test_renewals.py",
+    "services/acme/service.py": f"{ACME}/test_orders.py",
+    "services/acme/store/*.py": f"{ACME}/test_projects.py",
+    "services/acme/workers.py": f"{ACME}/test_orders.py",
     "services/audit/handlers.py": "tests/unit/services/audit/test_log.py",
     "services/gateway/dialects/fastpki/*.py": f"{GATEWAY}/test_token_endpoint.py",
     "services/gateway/dialects/fastpki/audit_logs.py": f"{GATEWAY}/test_audit_logs.py",

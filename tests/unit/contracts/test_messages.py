@@ -31,6 +31,7 @@ def subclasses(kind: type[Any]) -> Iterator[type[Any]]:
 
 SERVICE_OF = {
     "agents": Service.REGISTRY,
+    "api_keys": Service.REGISTRY,
     "audit_log": Service.AUDIT,
     "pki": Service.ISSUER,
     "users": Service.REGISTRY,
