@@ -127,12 +127,15 @@ class Route53:
         url = self._api.url(VERSION, "hostedzone", zone, "rrset", "")
         reply = await self._call("POST", url, content.encode())
         if not reply.is_success:
-            raise self._error(reply)
+            problem = _Problem.of(reply)
+            if problem.code in CHANGED:
+                raise ChangedError(self._api.plain(problem.said))
+            raise self._error(problem)
 
     async def _get(self, path: tuple[str, ...], query: dict[str, str]) -> "_Xml":
         reply = await self._call("GET", self._api.url(VERSION, *path, query=query))
         if not reply.is_success:
-            raise self._error(reply)
+            raise self._error(_Problem.of(reply))
         return _Xml.parse(reply)
 
     async def _call(self, method: str, url: str, content: bytes | None = None) -> Reply:
@@ -141,21 +144,12 @@ class Route53:
         self._signer.add_auth(request)
         return await self._api.call(method, url, dict(request.headers.items()), content)
 
-    def _error(self, reply: Reply) -> Exception:
-        try:
-            problem = _Xml.parse(reply)
-        except DnsProviderError:
-            return self._api.refused("refused it", f"status {reply.status}")
-        # Some refusals are in an ErrorResponse, some are named by the root itself.
-        code = problem.text(".//Code") or problem.kind
-        said = problem.text(".//Message")
-        if code in CHANGED:
-            return ChangedError(self._api.plain(said))
-        if code in LIMITED:
+    def _error(self, problem: "_Problem") -> DnsProviderError:
+        if problem.code in LIMITED:
             return self._api.limited()
-        if code in EXPLAINED:
-            return self._api.refused(EXPLAINED[code], code)
-        return self._api.refused("refused it", code, said)
+        if problem.code in EXPLAINED:
+            return self._api.refused(EXPLAINED[problem.code], problem.code)
+        return self._api.refused("refused it", problem.code, problem.said)
 
 
 def home_region(region: str) -> str:
@@ -217,6 +211,23 @@ class _Xml:
         if found is None:
             raise self.reply.malformed()
         return found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why Route 53 refuses: a code, and its own words."""
+
+    code: str
+    said: str
+
+    @classmethod
+    def of(cls, reply: Reply) -> "_Problem":
+        """Read a refusal; some are in an ErrorResponse, some are named by the root itself."""
+        try:
+            root = _Xml.parse(reply)
+        except DnsProviderError:
+            return cls(f"status {reply.status}", "")
+        return cls(root.text(".//Code") or root.kind, root.text(".//Message"))
 
 
 def _anywhere(path: str) -> str:

@@ -142,8 +142,10 @@ class Dns:
         """Return the zone that a name lies in: by its SOA, or by the one that a denial carries."""
         while name != dns.name.root:
             answer = await self.resolve(name, RdataType.SOA)
-            for section in (answer.answer, answer.authority):
-                for found in section:
+            said = [*answer.answer, *answer.authority]
+            # After a CNAME it is of the target's zone that an SOA speaks.
+            if not any(found.rdtype == RdataType.CNAME for found in said):
+                for found in said:
                     if found.rdtype == RdataType.SOA and name.is_subdomain(found.name):
                         return found.name
             name = name.parent()

@@ -151,7 +151,7 @@ async def caa_permits(
         async with _in_time():
             while name != dns.name.root:
                 if found := records(await there.resolve(name, RdataType.CAA)):
-                    return _refused(name, found, identities, wildcard, method)
+                    return _refused(name, found, identities, wildcard=wildcard, method=method)
                 name = name.parent()  # section 3: the closest records count, and they alone
     except NoAnswerError as error:
         return f"The CAA records of {_text(name)} are not known: {error}"
@@ -172,7 +172,8 @@ def _refused(
     name: dns.name.Name,
     found: dns.rrset.RRset,
     identities: Sequence[str],
-    wildcard: bool,  # noqa: FBT001 - one caller, a few lines above
+    *,
+    wildcard: bool,
     method: str | None,
 ) -> str | None:
     properties = [

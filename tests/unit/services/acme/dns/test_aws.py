@@ -170,6 +170,7 @@ async def test_xml_that_is_none(account: Account, content: bytes) -> None:
         (failed("InvalidClientTokenId", 403), "does not know the access key", False),
         (failed("SignatureDoesNotMatch", 403), "or this machine's clock", False),
         (failed("InvalidInput", message="a\n<b>"), "refused it .InvalidInput: a <b>.", False),
+        (failed("InvalidChangeBatch"), "refused it .InvalidChangeBatch: said.", False),
         (xml("NoSuchHostedZone", "", 404), "does not have the zone any more", False),
         (status(400, "no XML"), "refused it .status 400.", False),
     ],

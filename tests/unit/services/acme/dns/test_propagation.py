@@ -30,7 +30,7 @@ round CNAME _acme-challenge.circle.example.test.
 _acme-challenge.odd CNAME a\\032b.example.test.
 _acme-challenge.gone CNAME gone.elsewhere.test.
 """
-CHILD_ZONE = f"@ NS ns\nns A {THIRD}\n"
+CHILD_ZONE = f"@ NS ns\nns A {THIRD}\n_acme-challenge.up CNAME up.example.test.\n"
 ACME_ZONE = f"@ NS ns\nns A {THIRD}\n"
 
 
@@ -145,6 +145,7 @@ async def test_looking_has_an_end(there: SmallDns, monkeypatch: pytest.MonkeyPat
         ("*.www.example.test", NAME),
         ("WWW.example.test", NAME),
         ("child.example.test", CHILD),
+        ("up.child.example.test", "up.example.test"),
         ("moved.example.test", "moved.acme.test"),
         ("twice.example.test", "twice.acme.test"),
     ],
