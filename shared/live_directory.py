@@ -69,7 +69,7 @@ NOT_WHOLE: Final = ""
 def directory_of(domain: str) -> str:
     """Return the name of a domain's directory below `live`. Raises ValueError."""
     if len(domain) > DOMAIN_CHARACTERS or not DOMAIN.fullmatch(domain):
-        message = f"{domain!r} is no domain"
+        message = f"{domain[:DOMAIN_CHARACTERS]!r} is no domain"
         raise ValueError(message)
     return WILDCARD + domain[2:] if domain.startswith("*.") else domain
 

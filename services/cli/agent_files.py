@@ -8,6 +8,7 @@ current/client.{key,crt} the pair; client.pem has both in one file
 pending-…/               a key and its request that have no answer yet
 secrets.json             an instance's secrets
 deployed                 what the hook has succeeded for
+watch.json               of a host that watches: see `watch_files`
 ```
 
 A new certificate, step by step; after a crash between any two of them the rest is done again:
@@ -135,6 +136,10 @@ class AgentDirectory:
             yield
 
     # --- Who the machine is -------------------------------------------------------------------
+
+    def has_identity(self) -> bool:
+        """Return whether the machine has joined."""
+        return self._identity.exists()
 
     def identity(self) -> Identity:
         """Return what enrolment wrote. Raises CliError where there was none."""

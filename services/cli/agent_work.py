@@ -79,17 +79,21 @@ class Worker:
         self._say = say
         self._hook = hook
         self._secrets_seconds = secrets_seconds
+        self._schedule = Schedule()
 
     def run(self) -> None:
         """Work for as long as the process lives."""
-        schedule = Schedule()
         while True:
-            try:
-                schedule, pause = self._step(schedule)
-            except (OSError, ValueError) as error:
-                self._say(f"the files cannot be read: {error}")
-                pause = PAUSE_SECONDS
-            time.sleep(pause)
+            time.sleep(self.turn())
+
+    def turn(self) -> float:
+        """Do what is due next; return in how many seconds there is more."""
+        try:
+            self._schedule, pause = self._step(self._schedule)
+        except (OSError, ValueError) as error:
+            self._say(f"the files cannot be read: {error}")
+            pause = PAUSE_SECONDS
+        return pause
 
     def run_once(self) -> bool:
         """Do what is due now; return whether all of it succeeded."""

@@ -1,4 +1,7 @@
-"""How the operator reads the streams: `bootstrap/nats-operator.json`, or the secret files."""
+"""How the operator reads the streams: `bootstrap/nats-operator.json`, or the secret files.
+
+Subscribers have a file of the same form.
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from pathlib import Path
 from contracts.subjects import inbox
 from services.cli.bootstrap_clear import directory_of
 from services.cli.errors import CliError
+from services.provisioning.nats.permissions import OPERATOR
 from shared.settings import Settings
 
 
@@ -26,23 +30,30 @@ class OperatorAccess:
     inbox_prefix: str
     ca_file: Path | None = None
 
+    @property
+    def consumer(self) -> str | None:
+        """Return the only consumer that a subscriber may have; the operator has any."""
+        name = self.inbox_prefix.removeprefix(inbox(""))
+        return None if name == OPERATOR else name
+
     @classmethod
     def find(cls, settings: OperatorSettings) -> "OperatorAccess":
         """Return the first that is there. Raises `CliError`."""
         bootstrap = directory_of(settings.home) / "nats-operator.json"
         file = settings.operator_file or bootstrap
         if file.is_file() or settings.operator_file is not None:
-            return cls._read(file, settings.nats_ca_file)
+            return cls.read(file, settings.nats_ca_file)
         seed_file = settings.secrets / "nats-operator-readers.seed"
         if not seed_file.is_file():
             raise CliError(
                 f"there is neither {bootstrap} nor {seed_file}: run `certwire init`, or set"
                 " CERTWIRE_HOME or CERTWIRE_OPERATOR_FILE"
             )
-        return cls(settings.nats_url, seed_file, inbox("operator"), settings.nats_ca_file)
+        return cls(settings.nats_url, seed_file, inbox(OPERATOR), settings.nats_ca_file)
 
     @classmethod
-    def _read(cls, file: Path, ca_file: Path | None) -> "OperatorAccess":
+    def read(cls, file: Path, ca_file: Path | None) -> "OperatorAccess":
+        """Return what a file says. Raises `CliError` and OSError."""
         try:
             content = json.loads(file.read_text())
             # A copied file's seed lies beside the copy.

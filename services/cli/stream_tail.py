@@ -10,8 +10,8 @@
 import asyncio
 import ssl
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
 
 from services.cli.errors import CliError
 from services.cli.operator_access import OperatorAccess
@@ -60,13 +61,33 @@ class _Interrupted(Exception):  # noqa: N818 - not an error: it begins again
     """The consumer is of no more use."""
 
 
-class StreamTail:
-    """A stream as one endless sequence of messages."""
+def _say(text: str) -> None:
+    print(f"certwire: {text}", file=sys.stderr, flush=True)
 
-    def __init__(self, access: OperatorAccess, stream: str, filter_subject: str | None) -> None:
+
+class StreamTail:
+    """A stream as one endless sequence of messages.
+
+    A subscriber may have no `consumer` but the one of its own name. `connected` hears of each
+    connection, and of its end.
+    """
+
+    def __init__(
+        self,
+        access: OperatorAccess,
+        stream: str,
+        filter_subject: str | None,
+        *,
+        consumer: str | None = None,
+        say: Callable[[str], None] = _say,
+        connected: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._access = access
         self._stream = stream
         self._filter_subject = filter_subject
+        self._consumer = consumer
+        self._say = say
+        self._connected = connected
         self._created: object = None
         self._last = 0
         self._caught_up = False
@@ -83,8 +104,9 @@ class StreamTail:
                 async with self._connection() as client:
                     session = await self._session(client, start)
                     if interrupted:
-                        _say("connected again")
+                        self._say("connected again")
                     connected_once, interrupted = True, False
+                    self._connected(True)
                     async for item in session.items():
                         if isinstance(item, Delivered):
                             self._last = item.sequence
@@ -97,7 +119,9 @@ class StreamTail:
                 if not connected_once:
                     raise CliError(self._explain(problem)) from problem
                 if not interrupted:
-                    _say(f"the stream is interrupted ({str(problem) or repr(problem)}); waiting")
+                    self._connected(False)
+                    reason = str(problem) or repr(problem)
+                    self._say(f"the stream is interrupted ({reason}); waiting")
                 interrupted = True
             if self._last:
                 start = Start(sequence=self._last + 1)
@@ -137,14 +161,18 @@ class StreamTail:
         jetstream = client.jetstream()
         info = await jetstream.stream_info(self._stream)
         if self._created not in (None, info.created):
-            _say(f"the stream {self._stream} was made anew; it is read from its start")
+            self._say(f"the stream {self._stream} was made anew; it is read from its start")
             start = Start(sequence=1)
             self.made_anew = True
         self._created = info.created
         session = self._current = _Session(client, end=info.state.last_seq)
         inbox = client.new_inbox()
         await client.subscribe(inbox, cb=session.receive)
+        if self._consumer is not None:
+            with suppress(NotFoundError):  # one of an earlier connection delivers elsewhere
+                await jetstream.delete_consumer(self._stream, self._consumer)
         config = ConsumerConfig(
+            name=self._consumer,
             deliver_subject=inbox,
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=start.sequence or max(info.state.last_seq - start.last, 0) + 1,
@@ -228,7 +256,3 @@ class _Session:
         sent = headers.get("Nats-Last-Consumer")
         if sent is not None and int(sent) != self._number:
             raise _Interrupted("a message is missing")
-
-
-def _say(text: str) -> None:
-    print(f"certwire: {text}", file=sys.stderr, flush=True)

@@ -1,13 +1,14 @@
 """A platform for agents: enrols, bootstraps and renews over real TLS, and fails as it is told to.
 
-It accepts what the real one does: the current certificate, and for the same key the one before.
+It accepts what the real one does: the current certificate, and for the same key the one before. Who
+has its API key is told of projects' certificates.
 """
 
 import hashlib
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,13 +23,24 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from services.gateway.tls import CertificateRequest as ServerRequest
 from services.gateway.tls import server_context
 from tests.support.authority import DAY, Authority
+from tests.support.live import Pair
 
 TOKEN = "a-token"
 INSTANCE = "497f6eca-6276-4993-bfeb-53cbbbba6f08"
 RENEW = "/api/certs/agent/renew"
+API_KEY = "cwk_an-api-key"
 LOSE, CUT, DROP = "lose", "cut", "drop"
 """Faults: the reply is lost; the second half of it is; the call is not even looked at."""
 Fault = str | tuple[int, Any, dict[str, str]]
+
+
+@dataclass
+class Deployed:
+    """The certificate of a project."""
+
+    domain: str
+    pair: Pair
+    staging: bool = False
 
 
 def public_key(of: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
@@ -48,13 +60,19 @@ class FakePlatform:
     age: timedelta = timedelta(0)
     """How old certificates are when they are signed."""
     secrets: dict[str, Any] = field(default_factory=lambda: {"api_key": "one"})
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Fault | None] = field(default_factory=list)
+    """Of the next calls; None is none."""
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     issued: list[x509.Certificate] = field(default_factory=list)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of enrolments, by their idempotency key."""
     port: int = 0
+    projects: dict[str, Deployed | None] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    """What was asked of projects: the ends of the paths."""
+    when_asked: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """What happens just before the next answer of that kind."""
 
     @property
     def url(self) -> str:
@@ -89,6 +107,30 @@ class FakePlatform:
         if wanted != public_key(self.current):
             self._sign(csr)
         return 200, self._signed(path)
+
+    def answer_about_project(self, path: str, api_key: str | None) -> tuple[int, Any]:
+        """Return status and content of an answer: PEM is a text, everything else JSON."""
+        if api_key != API_KEY:
+            return 401, {"success": False, "error": "Invalid credentials"}
+        _, _, _, _, project, _, *rest = path.split("/")
+        what = rest[0] if rest else "certificate"
+        self.asked.append(what)
+        self.when_asked.pop(what, lambda: None)()
+        if project not in self.projects:
+            return 404, {"success": False, "error": "Project not found"}
+        deployed = self.projects[project]
+        if what == "certificate":
+            return 200, self._shown(deployed)
+        if deployed is None:
+            return 404, {"success": False, "error": "No certificate found"}
+        pair = deployed.pair
+        return 200, {"download": pair.chain_pem, "private-key": pair.key_pem}[what]
+
+    def _shown(self, deployed: Deployed | None) -> dict[str, Any] | None:
+        if deployed is None:
+            return None
+        staging = {"staging": True} if deployed.staging else {}
+        return {"domain": deployed.domain, "type": "letsencrypt", **staging}
 
     def _join(self, path: str, body: dict[str, Any], key: str | None) -> tuple[int, dict[str, Any]]:
         if key in self.answers:
@@ -138,6 +180,19 @@ class _Handler(BaseHTTPRequestHandler):
         if fault != LOSE:
             self._reply(status, answer, {}, cut=fault == CUT)
 
+    def do_GET(self) -> None:
+        fault = self.platform.faults.pop(0) if self.platform.faults else None
+        if isinstance(fault, tuple):
+            self._reply(*fault)
+            return
+        self.close_connection = fault is not None
+        if fault == DROP:
+            return
+        api_key = self.headers.get("X-API-Key")
+        status, answer = self.platform.answer_about_project(self.path, api_key)
+        if fault != LOSE:
+            self._reply(status, answer, {}, cut=fault == CUT)
+
     def _reply(
         self,
         status: int,
@@ -146,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         *,
         cut: bool = False,
     ) -> None:
-        content = json.dumps(answer).encode()
+        content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)

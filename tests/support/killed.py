@@ -15,7 +15,7 @@ FILE_EVENTS: Final = frozenset(
 """Of Python's audit events: every change of a directory passes by one of them."""
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["tests.support.joined", "tests.support.killed", "tests.support.live"]
+    ["tests.support.joined", "tests.support.killed", "tests.support.live", "tests.support.watching"]
 )
 
 

@@ -54,3 +54,14 @@ def test_a_broken_file_is_said(tmp_path: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(CliError, match="not an operator's file"):
         OperatorAccess.find(OperatorSettings(home=tmp_path, operator_file=file))
+
+
+def test_a_subscriber_may_have_one_consumer_and_the_operator_any(tmp_path: Path) -> None:
+    file = tmp_path / "edge.json"
+    for name, consumer in (("edge-1", "edge-1"), ("operator", None)):
+        content = {"url": URL, "nkey": "/run/edge.nk", "inbox_prefix": f"_INBOX_{name}"}
+        file.write_text(json.dumps(content))
+        access = OperatorAccess.read(file, Path("nats-ca.crt"))
+        assert access.consumer == consumer
+        assert access.ca_file == Path("nats-ca.crt")
+        assert access.seed_file == tmp_path / "edge.nk"
