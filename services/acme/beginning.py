@@ -79,6 +79,17 @@ def request_of(acme: Acme, kind: OrderKind, domain: str, issuance: Issuance) -> 
     return request_hash(kind, domain, acme.settings.directory(staging=staging), asked)
 
 
+def is_same(acme: Acme, order: OrderRow, kind: OrderKind, domain: str, issuance: Issuance) -> bool:
+    """Return whether an order that goes on is what is asked for, with the same credentials."""
+    if order.request != request_of(acme, kind, domain, issuance):
+        return False
+    if kind is OrderKind.RENEW:
+        return True
+    sealed = order.sealed_credentials
+    known = acme.sealer.open(sealed, ORDER_CREDENTIALS.row(order.id)) if sealed else None
+    return with_credentials(order.issuance, known).dns == issuance.dns
+
+
 def issuance_of(acme: Acme, certificate: CertificateRow) -> Issuance:
     """Return how an ACME certificate was obtained, and is renewed."""
     assert certificate.issuance is not None  # noqa: S101 - the schema has it so

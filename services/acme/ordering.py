@@ -89,18 +89,17 @@ class Ordering:
             LOG.info("another replica goes on with an order", extra={"order": str(order.id)})
         except OrderFailedError as failure:
             await self._fail(order, lease, failure)
-        except UnknownDirectoryError:
-            text = "The CA of this order is not in the settings any more"
-            await self._fail(order, lease, OrderFailedError(text))
-        except AcmeProblem as problem:
-            await self._fail(order, lease, OrderFailedError(f"The CA refused: {_words(problem)}"))
-        except CaMisbehaves as problem:
-            reason = f"The CA cannot be understood: {problem.reason}"
-            await self._fail(order, lease, OrderFailedError(reason))
+        except (UnknownDirectoryError, AcmeProblem, CaMisbehaves) as problem:
+            await self._fail(order, lease, _failure_of(problem))
         except DnsProviderError as problem:
             await self._provider_failed(order, lease, problem)
         except CaUnavailable as problem:
             await self._unavailable(order, lease, problem)
+        except CertwireError:
+            raise  # the database is away: whoever has the lease next goes on
+        except Exception:
+            LOG.exception("an order cannot be gone on with", extra={"order": str(order.id)})
+            await self._puzzled(order, lease)
 
     async def _obtain(self, order: OrderRow, lease: UUID) -> None:
         client = self._acme.client(order.directory)
@@ -305,8 +304,9 @@ class Ordering:
         async with self._acme.runtime.database.connection() as connection:
             now = await orders.get(connection, order.id)
         begun = now is not None and now.url is not None
-        too_old = utc_now() - order.created_at > timedelta(hours=ORDER_HOURS)
-        if too_old or (not begun and (limited or order.attempts + 1 >= TRIES_BEFORE_BEGUN)):
+        if _is_too_old(order) or (
+            not begun and (limited or order.attempts + 1 >= TRIES_BEFORE_BEGUN)
+        ):
             failure = OrderFailedError(
                 f"The CA is unavailable: {problem.reason}",
                 code=ErrorCode.CA_UNAVAILABLE,
@@ -317,6 +317,13 @@ class Ordering:
             return
         wait = put_off_seconds(order.attempts, problem.retry_after_seconds)
         await self._put_off(order, lease, wait, problem.reason)
+
+    async def _puzzled(self, order: OrderRow, lease: UUID) -> None:
+        """Try again what nobody foresaw, a key that does not open say, but not for ever."""
+        if _is_too_old(order):
+            await self._fail(order, lease, OrderFailedError("Internal error"))
+            return
+        await self._put_off(order, lease, put_off_seconds(order.attempts, None), "see above")
 
     async def _put_off(self, order: OrderRow, lease: UUID, seconds: float, reason: str) -> None:
         seen = {"order": str(order.id), "seconds": seconds, "problem": reason}
@@ -365,6 +372,18 @@ class _Pause:
         await asyncio.sleep(min(max(wait, own), POLL_MOST_SECONDS))
 
 
+def _failure_of(problem: UnknownDirectoryError | AcmeProblem | CaMisbehaves) -> OrderFailedError:
+    if isinstance(problem, UnknownDirectoryError):
+        return OrderFailedError("The CA of this order is not in the settings any more")
+    if isinstance(problem, CaMisbehaves):
+        return OrderFailedError(f"The CA cannot be understood: {problem.reason}")
+    return OrderFailedError(f"The CA refused: {_said(problem.problem)}")
+
+
+def _is_too_old(order: OrderRow) -> bool:
+    return utc_now() - order.created_at > timedelta(hours=ORDER_HOURS)
+
+
 def _challenge(authorization: Authorization, kind: ChallengeType) -> Challenge:
     """Return the challenge of a kind that can still be met. Raises `OrderFailedError`."""
     found = next((each for each in authorization.challenges if each.type == kind), None)
@@ -392,7 +411,3 @@ def _said(problem: Problem) -> str:
     """Return a problem in the CA's own words, those about single names included."""
     about = [f"{name}: {each.detail or each.type}" for name, each in problem.subproblems.items()]
     return "; ".join([problem.detail or problem.type, *about])
-
-
-def _words(problem: AcmeProblem) -> str:
-    return _said(problem.problem)

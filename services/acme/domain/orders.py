@@ -71,9 +71,12 @@ def require_orderable(domain: str | None, issuance: Issuance, actor: Principal) 
 
 
 def request_hash(kind: str, domain: str, directory: str, issuance: Issuance | None) -> str:
-    """Return by what an identical request is known: SHA-256 in hex of all that was asked for."""
-    asked = [kind, domain, directory, issuance.model_dump(mode="json") if issuance else None]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    """Return by what an identical request is known, the credentials aside: SHA-256 in hex.
+
+    A hash of secrets would tell a guess from the truth.
+    """
+    asked = [kind, domain, directory, without_credentials(issuance)[0] if issuance else None]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def challenge_failed(challenge: ChallengeType, reason: str) -> OrderFailedError:

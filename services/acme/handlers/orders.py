@@ -15,7 +15,7 @@ from contracts.acme import (
 )
 from contracts.errors import CertwireError, ErrorCode
 from contracts.principal import Principal
-from services.acme.beginning import begin, issuance_of, request_of
+from services.acme.beginning import begin, is_same, issuance_of
 from services.acme.domain.orders import require_orderable
 from services.acme.domain.permissions import authorise
 from services.acme.handlers.access import (
@@ -124,7 +124,7 @@ async def _begin(
     """Begin an order of a project that is locked; join the one that goes on for the same."""
     current = await orders.active(work.connection, found.id)
     if current is not None:
-        if current.request != request_of(acme, kind, domain, issuance):
+        if not is_same(acme, current, kind, domain, issuance):
             raise in_progress(command, current)
         return await work.answer(current.shown())
     staging = issuance.staging or kind is OrderKind.DRY_RUN

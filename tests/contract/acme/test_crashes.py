@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from contracts.acme import Order
+from contracts.acme import Order, OrderState
 from services.acme.settings import AcmeSettings
 from tests.contract.acme.conftest import settings_for
 from tests.contract.acme.crashing import Crash, Moment, Replica, answering_for, replica
@@ -115,3 +115,19 @@ async def test_a_lost_request_or_reply(survivor: Survivor, *, after: bool) -> No
             assert survivor.taken_in() - taken_in == number + twice
             return
     pytest.fail("it never got through")
+
+
+async def test_a_key_that_does_not_open_is_tried_again_and_given_up(survivor: Survivor) -> None:
+    await survivor.replica.prepare("a", "a.example.com")
+    begun = await survivor.replica.obtain("a")
+    spoilt = "UPDATE acme.acme_order SET sealed_key = 'x', csr = 'x', next_attempt_at = now()"
+    await survivor.tables.run(spoilt)
+    await survivor.replica.work()
+    assert (await survivor.replica.order(begun.id)).state is OrderState.PENDING
+    assert await survivor.replica.work() == 0, "not at once"
+    await survivor.tables.run(f"{spoilt}, created_at = now() - interval '3 hours'")
+    await survivor.replica.work()
+    ended = await survivor.replica.order(begun.id)
+    assert ended.error is not None
+    assert ended.error.detail == "Internal error"
+    assert await survivor.left() == [0, 0]
