@@ -188,10 +188,11 @@ async def found(connection: Connection, command: CaCommand[Any], *, lock: bool =
 async def _permitted(
     connection: Connection, actor: Principal, ca_id: int, action: Action, *, lock: bool
 ) -> Ca:
+    user = user_id(actor)  # who is none is not told which CAs there are
     ca = await (cas.lock if lock else cas.find)(connection, ca_id)
     if ca is None:
         raise CertwireError(ErrorCode.NOT_FOUND, f"CA {ca_id} not found", actor=actor)
-    granted = await grants.of_user(connection, ca.id, user_id(actor))
+    granted = await grants.of_user(connection, ca.id, user)
     authorise(actor, action, Object(ca.organization_id, ca.created_by_user_id), granted)
     return ca
 

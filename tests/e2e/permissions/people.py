@@ -7,7 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.e2e.permissions.table import FLAGGED, FLAGS, GRANTED, GRANTS, MEMBERS, Row
+from tests.e2e.permissions.table import (
+    FLAGGED,
+    FLAGS,
+    GRANTED,
+    GRANTS,
+    KEY,
+    KEY_IN_ITS_HEADER,
+    MEMBERS,
+    Row,
+)
 from tests.support.client import Client, superuser
 from tests.support.csr import csr_pem
 from tests.support.platform import Platform
@@ -39,6 +48,7 @@ class Stage:
             await stage._make_users(chief, home, other)
             await stage._make_objects(chief)
             await stage._make_fallen(chief, home)
+            await stage._make_keys(chief)
             await stage.asked(
                 chief, "POST", f"/organizations/{other}/users/{stage.ids['moved away']}"
             )
@@ -79,6 +89,13 @@ class Stage:
         user = f"/users/{self.ids['deactivated']}"
         await self.asked(chief, "PATCH", user, {"is_active": False})
         await self.asked(chief, "DELETE", f"/users/{self.ids['deleted']}")
+
+    async def _make_keys(self, chief: Client) -> None:
+        permissions = {"projects": "write", "keys": "read"}
+        for who in (KEY, KEY_IN_ITS_HEADER):
+            body = {"name": who, "permissions": permissions}
+            key = (await self.asked(chief, "POST", "/api-keys", body))["key"]
+            self.tokens[who] = f"Bearer {key}" if who == KEY else key
 
     # --- Making one ----------------------------------------------------------------------------
 
@@ -186,7 +203,8 @@ class Stage:
         """Lend a caller."""
         made_up = {"made-up token": "Bearer made-up"}
         token = token or self.tokens.get(who) or made_up.get(who)
-        headers: dict[str, Any] = {"Authorization": token} if token else {}
+        header = "X-API-Key" if who == KEY_IN_ITS_HEADER else "Authorization"
+        headers: dict[str, Any] = {header: token} if token else {}
         async with Client(self.platform, address=_address(), **headers) as client:
             yield client
 

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-NOBODY = ("anonymous", "made-up token", "logged out", "deactivated", "deleted")
+KEY = "API key"
+KEY_IN_ITS_HEADER = "API key in its own header"
+"""These may everything in the project dialect, whose header is not looked at here."""
+NOBODY = (
+    "anonymous",
+    "made-up token",
+    "logged out",
+    "deactivated",
+    "deleted",
+    KEY_IN_ITS_HEADER,
+)
 FLAGS = ("create_ca", "create_cert", "revoke_cert", "export_private_key", "delete_ca")
 GRANTS = FLAGS[1:]
 FLAGGED = {flag: f"flag {flag}" for flag in FLAGS}
@@ -32,7 +42,7 @@ OUTSIDERS = (
     "moved away",  # had grants, and is of another organisation now
 )
 USERS = (*MEMBERS, *OUTSIDERS, "superuser")
-CALLERS = (*NOBODY, *USERS)
+CALLERS = (*NOBODY, KEY, *USERS)
 
 EVERY_USER = frozenset(USERS)
 READERS = frozenset({*MEMBERS, "superuser"})
@@ -111,7 +121,13 @@ TABLE = (
     Row(f"POST {API}/auth/logout", 204, EVERY_USER),
     Row(f"POST {API}/auth/invalidate", 204, EVERY_USER),
     # Users
-    Row(f"POST {API}/users", 201, ANY_ADMIN, NEW_USER, others={"anonymous": 403}),
+    Row(
+        f"POST {API}/users",
+        201,
+        ANY_ADMIN,
+        NEW_USER,
+        others={"anonymous": 403, KEY_IN_ITS_HEADER: 403},
+    ),
     Row(f"GET {API}/users", 200, SUPERUSER),
     Row(f"GET {API}/users/me", 200, EVERY_USER),
     Row(f"PATCH {API}/users/me", 200, EVERY_USER, {"email": "me-{unique}@example.com"}),

@@ -29,6 +29,7 @@ from contracts.pki import (
     RotateCa,
     SubjectNames,
 )
+from contracts.principal import Principal, PrincipalKind
 from services.issuer.service import Issuer
 from shared.idempotency import AnsweredBefore
 from tests.support.running import call
@@ -210,6 +211,22 @@ async def test_everybody_sees_their_own(issuer: Issuer) -> None:
     page = await ask(issuer, ListCas(call=call(), actor=SUPERUSER, skip=3, limit=1))
     assert [ca.id for ca in page.cas] == [own.id]
     assert await refusal(issuer, about(GetCa, 99, SUPERUSER)) is ErrorCode.NOT_FOUND
+
+
+async def test_who_is_no_user_is_not_told_which_cas_there_are(issuer: Issuer) -> None:
+    ca = await made(issuer)
+    key = Principal(
+        kind=PrincipalKind.API_KEY,
+        id=str(ca.created_by_user_id),
+        name="deploy",
+        capabilities=("projects:read", "projects:write", "create_ca"),
+    )
+    for one in (ca.id, 99):
+        for kind in (GetCa, GetCaChain, ListCaChildren, GetCaPrivateKey, DeleteCa, RetireCa):
+            assert await refusal(issuer, about(kind, one, key)) is ErrorCode.FORBIDDEN
+    for parent in (None, ca.id, 99):
+        command = new_ca(parent_ca_id=parent, actor=key)
+        assert await refusal(issuer, command) is ErrorCode.FORBIDDEN
 
 
 @pytest.mark.parametrize("ca_id", [ROOT, ISSUING])
