@@ -31,6 +31,7 @@ TESTED_BY: Final[dict[str, str]] = {
     "services/acme/store/expiring.py": "tests/unit/services/acme/test_expiry.py",
     "services/cli/agent_*.py": "tests/unit/services/cli/test_agent_run.py",
     "services/cli/kek*.py": "tests/e2e/test_kek.py",
+    "services/cli/subscriber_*.py": "tests/unit/services/cli/test_subscribers.py",
     "services/gateway/*.py": f"{GATEWAY}/test_http.py",
     "services/gateway/http_challenges.py": f"{GATEWAY}/test_http_challenges.py",
     "services/gateway/orders.py": f"{GATEWAY}/test_project.py",

@@ -37,6 +37,7 @@ GROUPS: Final = {
     "events": "the event stream",
     "kek": "the key that all secrets in the database are sealed under",
     "onboarding": "the state of the installation",
+    "subscriber": "who else reads the event stream",
 }
 COMMANDS: Final = (
     Command(("up",), "start everything on this machine", "services.cli.up"),
@@ -68,6 +69,8 @@ COMMANDS: Final = (
     Command(("kek", "rotate"), "put everything under a new key", "services.cli.kek_rotate"),
     Command(("kek", "retire"), "remove the old key", "services.cli.kek_retire"),
     Command(("events", "tail"), "follow the events", "services.cli.events_tail"),
+    Command(("subscriber", "add"), "admit a subscriber", "services.cli.subscriber_add"),
+    Command(("subscriber", "remove"), "forget a subscriber", "services.cli.subscriber_remove"),
 )
 
 
