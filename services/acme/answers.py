@@ -20,8 +20,8 @@ from uuid import UUID
 from contracts.acme import ChallengeType, DnsAccess, Issuance
 from contracts.dns import DnsProviderName
 from services.acme.client import Account, dns_txt_value, key_authorization
-from services.acme.dns import DnsProviderError
-from services.acme.dns.propagation import challenge_name, missing_at
+from services.acme.dns import DnsProvider, DnsProviderError
+from services.acme.dns.propagation import challenge_name, look_at
 from services.acme.domain.orders import challenge_failed
 from services.acme.leases import holding
 from services.acme.service import Acme
@@ -34,6 +34,10 @@ LOG: Final = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.0
 """How often it is looked whether records are at every server."""
+ADD_AGAIN_SECONDS: Final = 60.0
+"""How often records are added again that are not at every server yet."""
+SILENT_SECONDS: Final = 30.0
+"""How long servers may keep silent that do not answer at all."""
 REMOVAL_SECONDS: Final = 120.0
 """Whoever removes records has so long; then another replica does."""
 REMOVAL_BATCH: Final = 20
@@ -82,11 +86,7 @@ class Answers:
             value = dns_txt_value(key_authorization(each.token, account.key))
             records.setdefault(name, set()).add(value)
         await self._announce(order, lease, issuance.dns, records)  # 1
-        provider = self._acme.provider(issuance.dns)
-        for name, values in records.items():
-            for value in sorted(values):
-                await provider.add(name, value)  # 2
-        await self._until_visible(records)
+        await self._until_visible(self._acme.provider(issuance.dns), records)  # 2
 
     async def _announce(
         self, order: OrderRow, lease: UUID, access: DnsAccess, records: Mapping[str, set[str]]
@@ -101,12 +101,28 @@ class Answers:
                         connection, record_id, order.id, access.provider, sealed, name, value
                     )
 
-    async def _until_visible(self, records: Mapping[str, set[str]]) -> None:
-        settings = self._acme.settings
-        until = time.monotonic() + settings.acme_propagation_seconds
-        while missing := await missing_at(records, settings.acme_dns_resolver):
-            if time.monotonic() > until:
-                raise challenge_failed(ChallengeType.DNS_01, missing[0])
+    async def _until_visible(self, provider: DnsProvider, records: Mapping[str, set[str]]) -> None:
+        """Add records, and wait for every server that answers to have them.
+
+        They are added again now and then: not every provider keeps what two write at once. Servers
+        that do not answer are waited for as well, but not for long: a CA asks the others, too.
+        """
+        settings, began = self._acme.settings, time.monotonic()
+        added = -ADD_AGAIN_SECONDS
+        while True:
+            if time.monotonic() - began - added >= ADD_AGAIN_SECONDS:
+                added = time.monotonic() - began
+                for name, values in records.items():
+                    for value in sorted(values):
+                        await provider.add(name, value)
+            sight = await look_at(records, settings.acme_dns_resolver)
+            passed = time.monotonic() - began
+            if not sight.missing or (
+                passed > SILENT_SECONDS and not sight.lacking and sight.seen == set(records)
+            ):
+                return
+            if passed > settings.acme_propagation_seconds:
+                raise challenge_failed(ChallengeType.DNS_01, sight.missing[0])
             await asyncio.sleep(LOOK_SECONDS)
 
     async def remove(self) -> None:

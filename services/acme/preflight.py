@@ -13,6 +13,7 @@ is (`domain/addresses.py`), and nothing that comes back is told.
 """
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -22,14 +23,15 @@ from urllib.parse import urlsplit
 
 from contracts.acme import DnsAccess, Issuance, PreflightCheck
 from services.acme.client import AcmeProblem, CaMisbehaves, CaUnavailable, Directory
-from services.acme.dns import DnsProviderError, check_access
+from services.acme.dns import DnsProviderError, Probe, check_access
 from services.acme.dns.propagation import CHALLENGE_LABEL, addresses, caa_permits, challenge_name
-from services.acme.dns.provider import PROBE_LABEL
 from services.acme.domain.addresses import Reach, may_be_asked, reach_of
 from services.acme.domain.orders import WILDCARD, names_of
 from services.acme.http_probe import PROBE_SECONDS, Answer, probe, probing_client
 from services.acme.service import Acme
-from services.acme.store import accounts, challenges
+from services.acme.store import accounts, challenges, dns_records
+from services.acme.store.sealed import RECORD_CREDENTIALS
+from shared.identifiers import uuid7
 
 CHECK_SECONDS: Final = 40.0
 """For one check, so that the others are told of whatever one of them waits for."""
@@ -256,12 +258,41 @@ async def _of_records(acme: Acme, domain: str, access: DnsAccess) -> Reasons:
 
 
 async def _written(acme: Acme, below: str, access: DnsAccess) -> str | None:
-    """Return why the provider lets no record be written."""
+    """Return why the provider lets no record be written.
+
+    The record stands in the database while it may be at the provider: whoever is cut off, it is
+    removed as those of orders are (`answers.py`).
+    """
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await check_access(acme.provider(access), below)
-    except TimeoutError:
-        return f"{TOO_LONG}; the TXT record {PROBE_LABEL}.{below} may be left there"
+        probe = Probe.below(below)
     except DnsProviderError as problem:
         return problem.reason
+    record_id = await _announced(acme, access, probe)
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check_access(acme.provider(access), probe)
+    except TimeoutError:
+        return TOO_LONG
+    except DnsProviderError as problem:
+        if not problem.transient:  # else it may be there: the reply was lost, perhaps
+            await _forget(acme, record_id)
+        return problem.reason
+    await _forget(acme, record_id)
     return None
+
+
+async def _announced(acme: Acme, access: DnsAccess, probe: Probe) -> int:
+    plain = json.dumps(access.credentials).encode()
+    async with acme.runtime.database.transaction() as connection:
+        record_id = await dns_records.new_id(connection)
+        sealed = acme.sealer.seal(plain, RECORD_CREDENTIALS.row(record_id))
+        await dns_records.insert(
+            connection, record_id, uuid7(), access.provider, sealed, probe.name, probe.value
+        )
+        await dns_records.postpone(connection, record_id, 2 * CHECK_SECONDS)
+    return record_id
+
+
+async def _forget(acme: Acme, record_id: int) -> None:
+    async with acme.runtime.database.statement() as connection:
+        await dns_records.forget(connection, record_id)

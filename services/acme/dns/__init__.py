@@ -4,7 +4,14 @@
 """
 
 from services.acme.dns.endpoints import Endpoints
-from services.acme.dns.provider import DnsProvider, DnsProviderError, check_access
+from services.acme.dns.provider import DnsProvider, DnsProviderError, Probe, check_access
 from services.acme.dns.providers import open_provider
 
-__all__ = ["DnsProvider", "DnsProviderError", "Endpoints", "check_access", "open_provider"]
+__all__ = [
+    "DnsProvider",
+    "DnsProviderError",
+    "Endpoints",
+    "Probe",
+    "check_access",
+    "open_provider",
+]

@@ -7,6 +7,7 @@ are where a CA's resolvers look. Resolvers keep answers, so that a record may se
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import dns.name
@@ -28,23 +29,48 @@ MOST_AT_ONCE: Final = 32
 """Servers that are asked at the same time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What servers have, in words: who lacks a value yet, and who does not answer.
+
+    `seen` are the names of which a server has all values.
+    """
+
+    lacking: tuple[str, ...]
+    silent: tuple[str, ...]
+    seen: frozenset[str]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Return all that is in the way; those that answer come first."""
+        return (*self.lacking, *self.silent)
+
+
 async def missing_at(
     wanted: Mapping[str, Collection[str]],
     resolver: str | None,
     network: Network = INTERNET,
 ) -> list[str]:
-    """Return who does not have all TXT values of all names yet, in words; nobody, when all do.
+    """Return who does not have all TXT values of all names yet, in words; nobody, when all do."""
+    return list((await look_at(wanted, resolver, network)).missing)
 
-    A server that does not answer counts: a CA may ask it, too. Those that answer come first. Never
-    raises for what the DNS says or leaves unsaid.
+
+async def look_at(
+    wanted: Mapping[str, Collection[str]],
+    resolver: str | None,
+    network: Network = INTERNET,
+) -> Sight:
+    """Return which servers have the TXT values of names.
+
+    Never raises for what the DNS says or leaves unsaid.
     """
     look = _Look(Dns(resolver, network))
     try:
         async with _in_time():
             await asyncio.gather(*(look.at(name, set(wanted[name])) for name in wanted))
     except NoAnswerError as error:
-        return [_unanswered(", ".join(wanted), error)]
-    return [*sorted(look.lacking), *sorted(look.silent)]
+        return Sight((), (_unanswered(", ".join(wanted), error),), frozenset())
+    return Sight(tuple(sorted(look.lacking)), tuple(sorted(look.silent)), frozenset(look.seen))
 
 
 class _Look:
@@ -55,6 +81,7 @@ class _Look:
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         self.lacking: set[str] = set()
         self.silent: set[str] = set()
+        self.seen: set[str] = set()
 
     async def at(self, name: str, values: set[str]) -> None:
         """Look at every server of a name."""
@@ -78,6 +105,8 @@ class _Look:
                 f"{missing} of {len(values)} TXT records" if len(values) > 1 else "the TXT record"
             )
             self.lacking.add(f"{server} does not have {what} of {name} yet")
+        else:
+            self.seen.add(name)
 
 
 async def challenge_name(domain: str, resolver: str | None, network: Network = INTERNET) -> str:

@@ -1,7 +1,7 @@
 """What a DNS provider does for us, and how it fails."""
 
 import secrets
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from services.acme.dns.names import record_name
@@ -52,18 +52,24 @@ def name_below(label: str, domain: str) -> str:
         raise DnsProviderError(f"{plain} leaves no room for a record below it") from None
 
 
-async def check_access(provider: DnsProvider, domain: str) -> None:
-    """Make sure that the credentials may write below a domain. Raises as `DnsProvider`.
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A record of a name that nobody asks for."""
 
-    A record of a name that nobody asks for is added and removed.
+    name: str
+    value: str
+
+    @classmethod
+    def below(cls, domain: str) -> "Probe":
+        """Return a new one below a domain. Raises as `name_below`."""
+        name = name_below(PROBE_LABEL, domain.removeprefix("*."))
+        return cls(name, secrets.token_urlsafe(PROBE_BYTES))
+
+
+async def check_access(provider: DnsProvider, probe: Probe) -> None:
+    """Make sure that the credentials may write, by a record that is added and removed.
+
+    Raises as `DnsProvider`; the record may be there then, and where the caller gives up.
     """
-    name = name_below(PROBE_LABEL, domain.removeprefix("*."))
-    value = secrets.token_urlsafe(PROBE_BYTES)
-    try:
-        await provider.add(name, value)
-    except DnsProviderError as error:
-        if error.transient:  # it may be there: the reply was lost, perhaps
-            with suppress(DnsProviderError):
-                await provider.remove(name, value)
-        raise
-    await provider.remove(name, value)
+    await provider.add(probe.name, probe.value)
+    await provider.remove(probe.name, probe.value)

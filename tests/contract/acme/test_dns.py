@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 from cryptography import x509
+from starlette.types import Receive, Scope, Send
 
 from contracts.acme import ChallengeType, DnsAccess, OrderState
 from contracts.dns import DnsProviderName
+from services.acme import answers
 from services.acme.answers import Answers
 from services.acme.settings import AcmeSettings
 from tests.contract.acme.conftest import settings_for
@@ -165,6 +167,28 @@ async def test_a_provider_that_is_away_is_asked_again(alone: Replica, zone: Zone
     assert await zone.tables.values(RECORDS) == [1]
     zone.provider.always = None
     await zone.tables.run("UPDATE acme.dns_record SET remove_at = now()")
+    assert await zone.gone(alone)
+
+
+async def test_a_record_that_the_provider_lost_is_added_again(
+    alone: Replica, zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "ADD_AGAIN_SECONDS", 1.0)
+    added = 0
+
+    async def forgetful(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal added
+        await zone.provider.own(scope, receive, send)
+        if scope["method"] == "POST":
+            added += 1
+            for each in zone.hosting.zones.values() if added == 1 else ():
+                for name in list(each.records):
+                    zone.hosting.replace(each, name, [])
+
+    zone.provider.always = forgetful
+    await alone.prepare("api", "api.example.com")
+    certificate_of(await alone.ended((await alone.obtain("api", **by_dns())).id))
+    assert added == 2
     assert await zone.gone(alone)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from contracts.acme import (
     ChallengeType,
@@ -19,6 +20,7 @@ from contracts.acme import (
 from contracts.dns import DnsProviderName
 from contracts.errors import CertwireError, ErrorCode
 from services.acme import http_probe, preflight
+from services.acme.answers import Answers
 from services.acme.app import open_acme
 from services.acme.domain.addresses import Reach
 from services.acme.handlers.preflight import check_issuance
@@ -399,6 +401,23 @@ async def test_a_delegated_challenge_is_tried_where_it_leads(
     zone.hosting.host("example.net")
     assert (await zone.check())["provider"] is None
     assert zone.left() == []
+
+
+async def test_a_probe_whose_reply_is_lost_is_removed_later(zone: Zone) -> None:
+    async def lost(scope: Scope, receive: Receive, send: Send) -> None:
+        provider = zone.provider
+        await (provider.lost if scope["method"] == "POST" else provider.own)(scope, receive, send)
+
+    zone.provider.always = lost
+    assert (await zone.check())["provider"] is not None
+    assert zone.left() == [f"_certwire-preflight.{DOMAIN}"]
+    zone.provider.always = None
+    acme = zone.alone.acme
+    async with acme.runtime.database.statement() as connection:
+        await connection.execute("UPDATE dns_record SET remove_at = now()")
+    assert await Answers(acme).remove_some() == 1
+    assert zone.left() == []
+    assert await Answers(acme).remove_some() == 0
 
 
 async def test_a_provider_that_is_away(zone: Zone) -> None:

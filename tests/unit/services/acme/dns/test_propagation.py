@@ -7,7 +7,13 @@ import dns.zone
 import pytest
 
 from services.acme.dns import DnsProviderError, lookup, propagation
-from services.acme.dns.propagation import addresses, caa_permits, challenge_name, missing_at
+from services.acme.dns.propagation import (
+    addresses,
+    caa_permits,
+    challenge_name,
+    look_at,
+    missing_at,
+)
 from tests.support.name_servers import FIRST, RESOLVER, SECOND, THIRD, SmallDns, small_dns, zone
 from tests.support.pebble import challenge_dns
 
@@ -123,6 +129,18 @@ async def test_a_dns_that_is_away_is_words(there: SmallDns) -> None:
     (words,) = await missing_at({NAME: {ONE}}, None, there.network)
     assert words.startswith(f"No answer about {NAME}: {RESOLVER}")
     assert await missing_at({}, None, there.network) == []
+
+
+async def test_who_lacks_a_record_is_told_from_who_does_not_answer(there: SmallDns) -> None:
+    there[FIRST].set_txt(NAME, ONE)
+    there[SECOND].silent = True
+    sight = await look_at({NAME: {ONE}}, None, there.network)
+    assert sight.lacking == ()
+    assert sight.seen == frozenset({NAME})
+    assert len(sight.silent) == 1
+    sight = await look_at({NAME: {ONE, TWO}}, None, there.network)
+    assert len(sight.lacking) == 1
+    assert sight.seen == frozenset()
 
 
 async def test_looking_has_an_end(there: SmallDns, monkeypatch: pytest.MonkeyPatch) -> None:
