@@ -80,7 +80,7 @@ class PortlamaShape(Shape):
         if error.code is ErrorCode.CREDENTIAL_MISSING:
             content["details"] = {"hint": CERTIFICATE_HINT}
         if error.code in CA_REFUSED:
-            content["details"] = error.detail
+            content["details"] = error.parameters.get("reason", error.detail)
         if error.code is ErrorCode.NOT_INITIALISED:
             content["onboardingStatus"] = error.parameters.get("status", "FRESH")
         if error.code in PLATFORM_TROUBLE:

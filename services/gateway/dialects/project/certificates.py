@@ -124,7 +124,7 @@ class Invalid(Answer):
 
 
 class OrderView(Answer):
-    """An order; `reason` is why a failed one failed."""
+    """An order; `reason` is why a failed one failed, with what the CA says of it."""
 
     id: UUID
     kind: OrderKind
@@ -140,7 +140,8 @@ class OrderView(Answer):
         """Return an order as the dialect shows it."""
         facts = {name: getattr(order, name) for name in cls.model_fields if name != "reason"}
         error = CertwireError.from_reply(order.error) if order.error else None
-        reason = COMMON[error.code].say(error) if error else None
+        said = COMMON[error.code].say(error) if error else None
+        reason = error.parameters.get("reason", said) if error else None
         return cls(**facts, reason=reason)
 
 
