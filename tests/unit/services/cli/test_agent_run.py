@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import shlex
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.agent_files import AgentDirectory
-from services.cli.main import main
+from services.cli.main import _parser, main
 from tests.support.agent_platform import (
     API_KEY,
     DROP,
@@ -30,6 +32,7 @@ from tests.support.live import Pair, issued, served, version
 from tests.support.watching import ReadNats
 
 SHOP = "shop.example.com"
+CALL = re.compile(r"^(?:ExecStart=/usr/local/bin/|\s*)certwire (?:agent|subscriber) ")
 
 
 @pytest.fixture
@@ -317,3 +320,22 @@ def test_what_is_missing_is_said(
         code = int(str(error.code))
     assert code in {1, 2}
     assert reason in capsys.readouterr().err
+
+
+ROOT = Path(main.__code__.co_filename).parents[2]
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+
+
+def called(text: str) -> list[list[str]]:
+    """Return the words of each call of `certwire agent` and `certwire subscriber` in a text."""
+    lines = text.replace("\\\n", " ").splitlines()
+    calls = [line.partition("certwire ")[2] for line in lines if CALL.search(line)]
+    return [shlex.split(call) for call in calls]
+
+
+@pytest.mark.parametrize("path", [*UNITS, ROOT / "docs" / "live-certificates.md"], ids=str)
+def test_what_is_written_down_can_be_called(path: Path) -> None:
+    calls = called(path.read_text())
+    assert calls
+    for words in calls:
+        assert _parser(words).parse_args(words).module
