@@ -1,10 +1,13 @@
 """Answers to http-01 challenges, on the plain-HTTP port alone (RFC 8555 section 8.3).
 
 Any gateway answers for any order: the acme service is asked each time, and knows only tokens of
-orders that go on.
+orders that go on. Where it is on its way back, the CA waits: to a CA, no answer is a wrong one, and
+the order would fail that the service goes on with.
 """
 
+import asyncio
 import re
+import time
 from typing import Final
 
 from fastapi import APIRouter
@@ -12,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from contracts.acme import GetHttpChallenge
+from contracts.acme import GetHttpChallenge, HttpChallenge
 from contracts.errors import CertwireError, ErrorCode
-from services.gateway.exchange import exchange_of
+from services.gateway.exchange import Exchange, exchange_of
+from services.gateway.orders import PASSING
 from services.gateway.routes import DialectRoute
 from shared.broker import Bus
 
@@ -23,6 +27,11 @@ TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 """base64url, of 128 bits at least (RFC 8555 section 8.1); anything else is no CA's."""
 MEDIA_TYPE: Final = "application/octet-stream"
 """RFC 8555 section 8.3."""
+PATIENCE_SECONDS: Final = 4.0
+"""CAs wait for an answer for five to ten."""
+ANSWER_SECONDS: Final = 2.0
+"""A question that nobody has answered by then is asked again: who heard it may be gone."""
+PAUSE_SECONDS: Final = 0.25
 
 
 class HttpChallenges:
@@ -41,7 +50,19 @@ class HttpChallenges:
         """Return the key authorization of a challenge that goes on."""
         if not TOKEN.fullmatch(token):
             raise CertwireError(ErrorCode.NOT_FOUND)
-        command = GetHttpChallenge(call=exchange_of(request).call(), token=token)
-        found = await self._bus.request(command)
+        found = await self._found(exchange_of(request), token)
         headers = {"Cache-Control": "no-store"}
         return Response(found.key_authorization, headers=headers, media_type=MEDIA_TYPE)
+
+    async def _found(self, exchange: Exchange, token: str) -> HttpChallenge:
+        """Return what the acme service says, once there is one, for as long as a CA waits."""
+        until = time.time() + PATIENCE_SECONDS
+        while True:
+            deadline = min(exchange.deadline, time.time() + ANSWER_SECONDS)
+            call = exchange.call().model_copy(update={"deadline": deadline})
+            try:
+                return await self._bus.request(GetHttpChallenge(call=call, token=token))
+            except CertwireError as error:
+                if error.code not in PASSING or time.time() + PAUSE_SECONDS > until:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)

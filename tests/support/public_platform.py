@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from services.embedded import free_port
+from tests.support.ca_way import CaWay
 from tests.support.pebble import ChallengeDns, Pebble, challenge_dns, pebble
 from tests.support.platform import Platform, running_platform
 
@@ -24,35 +25,31 @@ class PublicPlatform:
 
 @contextmanager
 def public_platform(
-    *,
-    nonces_rejected_percent: int = 5,
-    lifetime_seconds: int = 90 * 86_400,
-    **variables: str,
+    *, way: CaWay | None = None, nonces_rejected_percent: int = 5, **variables: str
 ) -> Iterator[PublicPlatform]:
     """Run a platform of one's own with its CA; nothing of them is left afterwards.
 
-    Its staging CA is the same one by another name.
+    Its staging CA is the same one by another name. With a `way` it goes to the CA by that; whoever
+    uses it opens it.
     """
     http_port, cloudflare_port = free_port(), free_port()
     with (
         challenge_dns() as names,
         pebble(
-            names,
-            http_port=http_port,
-            nonces_rejected_percent=nonces_rejected_percent,
-            lifetime_seconds=lifetime_seconds,
+            names, http_port=http_port, nonces_rejected_percent=nonces_rejected_percent
         ) as authority,
-        running_platform(
+    ):
+        directory, trust = authority.directory_url, authority.ca_file
+        if way is not None:
+            directory, trust = way.leads_to(authority), way.ca_file
+        with running_platform(
             CERTWIRE_HTTP_PORT=str(http_port),
             CERTWIRE_ACME_HTTP01_PORT=str(http_port),
-            CERTWIRE_ACME_DIRECTORY_URL=authority.directory_url,
-            CERTWIRE_ACME_STAGING_DIRECTORY_URL=authority.directory_url.replace(
-                "127.0.0.1", "localhost"
-            ),
-            CERTWIRE_ACME_CA_BUNDLE=str(authority.ca_file),
+            CERTWIRE_ACME_DIRECTORY_URL=directory,
+            CERTWIRE_ACME_STAGING_DIRECTORY_URL=directory.replace("127.0.0.1", "localhost"),
+            CERTWIRE_ACME_CA_BUNDLE=str(trust),
             CERTWIRE_ACME_DNS_RESOLVER=names.address,
             CERTWIRE_ACME_DNS_CLOUDFLARE_BASE_URL=f"http://127.0.0.1:{cloudflare_port}/client/v4",
             **variables,
-        ) as platform,
-    ):
-        yield PublicPlatform(platform, authority, names, cloudflare_port)
+        ) as platform:
+            yield PublicPlatform(platform, authority, names, cloudflare_port)

@@ -8,6 +8,7 @@ import pytest
 from contracts.acme import GetHttpChallenge, HttpChallenge
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Message
+from services.gateway import http_challenges
 from services.gateway.app import Gateway
 from tests.support.stand_in import StandIn, client
 
@@ -115,10 +116,43 @@ async def test_nothing_else_can_be_done_with_it(
     ],
 )
 async def test_trouble_inside_says_nothing_of_it(
-    public: httpx2.AsyncClient, stand_in: StandIn, error: ErrorCode, status: int
+    public: httpx2.AsyncClient,
+    stand_in: StandIn,
+    error: ErrorCode,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(http_challenges, "PATIENCE_SECONDS", 0.3)
     stand_in.answers[GetHttpChallenge] = CertwireError(error, "a secret")
     answer = await public.get(f"{WELL_KNOWN}/{TOKEN}")
     assert answer.status_code == status
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "error", [ErrorCode.UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN, ErrorCode.OVERLOADED]
+)
+async def test_a_ca_waits_for_a_service_that_comes_back(
+    public: httpx2.AsyncClient, stand_in: StandIn, error: ErrorCode
+) -> None:
+    async def late(asked: GetHttpChallenge) -> Message:
+        if len(stand_in.heard_of(GetHttpChallenge)) < 3:
+            raise CertwireError(error)
+        return await challenge(asked)
+
+    stand_in.says({GetHttpChallenge: late})
+    answer = await public.get(f"{WELL_KNOWN}/{TOKEN}")
+    assert (answer.status_code, answer.text) == (200, ANSWER)
+    calls = [asked.call for asked in stand_in.heard_of(GetHttpChallenge)]
+    assert len(calls) == 3
+    assert len({call.request_id for call in calls}) == 1
+
+
+async def test_a_ca_does_not_wait_for_an_answer_that_is_no(
+    public: httpx2.AsyncClient, stand_in: StandIn
+) -> None:
+    assert is_not_found(await public.get(f"{WELL_KNOWN}/{TOKEN[::-1]}"))
+    stand_in.answers[GetHttpChallenge] = CertwireError(ErrorCode.INTERNAL)
+    assert (await public.get(f"{WELL_KNOWN}/{TOKEN}")).status_code == 500
+    assert len(stand_in.heard_of(GetHttpChallenge)) == 2
