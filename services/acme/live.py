@@ -129,6 +129,8 @@ class Live:
             await self._look_at(
                 [each.domain for each in page if left.pop(each.domain, None) != each.version]
             )
+            await self._follow()  # a first fill takes its time
+            await self._reloads.keep_up()
         await self._look_at(left)
         async with self._database.statement() as connection:
             await live.prune(connection, KEPT_DAYS)

@@ -84,9 +84,11 @@ class Events:
                         delay, said = FIRST_RETRY_SECONDS, ""
                         if isinstance(item, Delivered):
                             self._take(item)
-            except CliError as error:
-                if str(error) != said:
-                    said = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this thread is to go on
+                self._connected(False)
+                text = str(error) if isinstance(error, CliError) else repr(error)
+                if text != said:
+                    said = text
                     self._say(f"{said}; projects are looked at every few minutes meanwhile")
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_RETRY_SECONDS)

@@ -139,6 +139,25 @@ async def test_a_key_that_nats_does_not_know_is_said(nats: ReadNats) -> None:
         await host.says("does not know the key")
 
 
+@pytest.mark.parametrize("seed", ["", "no seed", "SU" * 29, None])
+async def test_a_key_that_is_none_is_said_and_may_be_put_right(
+    nats: ReadNats, seed: str | None
+) -> None:
+    file = nats.home / "edge.nk"
+    right = file.read_text()
+    access = nats.subscriber
+    if seed is None:
+        file.unlink()
+    else:
+        file.write_text(seed)
+    async with Listening(access, "shop") as host:
+        await host.says("projects are looked at every few minutes meanwhile")
+        assert right.strip() not in "".join(host.said)
+        file.write_text(right)
+        await host.hears("shop")
+        assert host.events.come
+
+
 async def test_a_host_that_starts_again_takes_its_consumer_over(nats: ReadNats) -> None:
     """A subscriber has one consumer; that of a host which was cut off lives on for a while."""
     first = Listening(nats.subscriber, "shop")
