@@ -129,9 +129,7 @@ WITHOUT = {
     "instance": Absence(
         {"instance": SILENT, "gateway": "instance"}, {"instance"}, renewal=503, administration=503
     ),
-    "acme": Absence(
-        {"acme": SILENT, "gateway": "acme"}, {"acme"}, renewal=200, administration=200
-    ),
+    "acme": Absence({"acme": SILENT, "gateway": "acme"}, {"acme"}, renewal=200, administration=200),
     "audit": Absence(
         {"audit": SILENT, "gateway": "audit"}, {"audit"}, renewal=200, administration=200
     ),
