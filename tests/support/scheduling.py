@@ -9,8 +9,12 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has no types
 
 END_TO_END = "tests/e2e/"
-OWN_PLATFORMS = ("tests/chaos/", "tests/e2e/test_running_it.py")
-"""Each of these files has a platform that its tests stop, kill and start."""
+OWN_PLATFORMS = (
+    "tests/chaos/",
+    "tests/e2e/test_live_certificates.py",
+    "tests/e2e/test_running_it.py",
+)
+"""Each of these files has a platform of its own, which some stop, kill and start."""
 
 
 def sharing_platforms(config: pytest.Config, log: object) -> Any:  # noqa: ANN401 - xdist has no types
