@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 from tests.support.client import Client, running
 from tests.support.following import following, has
 from tests.support.platform import Platform
+from tests.support.programs import output_of
+from tests.support.public_platform import PublicPlatform
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^<!-- walk -->\n```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PUBLIC_BLOCK = re.compile(r"^<!-- walk: public -->\n```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXAMPLE = """
 curl -X POST "https://{host}/internal/v1/instances/{id}/cert/renew" \\
   -H "Content-Type: application/json" \\
@@ -24,6 +28,13 @@ def walk() -> str:
     """Return the commands of the walk."""
     blocks = BLOCK.findall((ROOT / "README.md").read_text())
     assert len(blocks) == 5
+    return "".join(blocks)
+
+
+def public_walk() -> str:
+    """Return the commands of the walk to a public certificate, which goes on after the other."""
+    blocks = PUBLIC_BLOCK.findall((ROOT / "README.md").read_text())
+    assert len(blocks) == 2
     return "".join(blocks)
 
 
@@ -41,7 +52,7 @@ async def bash(script: str, platform: Platform, **variables: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         out, err = await process.communicate()
     assert process.returncode == 0, (out.decode(), err.decode())
     return out.decode()
@@ -84,6 +95,23 @@ async def test_the_walk_of_the_readme(platform: Platform) -> None:
     assert re.search(r"^gateway +\S+ +ready", printed, re.MULTILINE)
 
 
+async def test_the_walk_to_a_public_certificate(public: PublicPlatform, tmp_path: Path) -> None:
+    domain = f"readme-{os.getpid()}.example.com"
+    script = walk() + public_walk()
+    printed = await bash(script, public.platform, DOMAIN=domain, TMPDIR=str(tmp_path))
+    assert re.search(r'\{"success":true,"checks":\[.*"name":"http","ok":true', printed)
+    assert f'"success":true,"certificate":{{"domain":"{domain}"' in printed
+    assert f"DNS:{domain}" in printed
+    assert re.search(r"issuer=.*Pebble", printed)
+    assert re.search(rf'"status":"valid","domain":"{domain}"', printed)
+    chain = downloaded(tmp_path)
+    (tmp_path / "root.pem").write_text(public.authority.root())
+    verify = ["openssl", "verify", "-CAfile", tmp_path / "root.pem", "-untrusted", chain, chain]
+    assert "OK" in await output_of(*verify)
+    of_key = await output_of("openssl", "pkey", "-in", chain.with_name("privkey.pem"), "-pubout")
+    assert await output_of("openssl", "x509", "-in", chain, "-noout", "-pubkey") == of_key
+
+
 async def test_the_readmes_renewal_is_the_specifications_example() -> None:
     (renewal,) = re.findall(
         r"^curl .*?/cert/renew.*?\| field cert_pem", walk(), re.DOTALL | re.MULTILINE
@@ -114,6 +142,12 @@ async def test_the_line_that_the_start_prints_works_when_pasted(platform: Platfo
     (line,) = re.findall(r"^curl .*", platform.said, re.MULTILINE)
     script = f'cd "$CERTWIRE_HOME" && {line}'  # paths are as seen from where it was started
     assert json.loads(await bash(script, platform)).keys() == {"instances", "next_cursor"}
+
+
+def downloaded(directory: Path) -> Path:
+    """Return the chain that the walk has left in its working directory."""
+    [chain] = directory.glob("*/fullchain.pem")
+    return chain
 
 
 def write(path: Path, text: str) -> None:
