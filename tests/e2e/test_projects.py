@@ -646,3 +646,37 @@ async def test_the_administrator_sees_and_renews_it(public: PublicPlatform, tool
         public.names.clear_a(domain)
     assert NOT_PROVED in (await tool.certificate("GET", "/status"))[1]["lastRenewError"]
     assert on_disk(ours["path"]) == await tool.leaf()
+
+
+# --- The operator --------------------------------------------------------------------------------
+
+
+async def test_the_status_warns_and_the_metrics_count(public: PublicPlatform, tool: Tool) -> None:
+    platform, elsewhere = public.platform, "https://ca.example.org/directory"
+    async with platform.superuser() as connection:
+        await connection.execute(
+            "INSERT INTO acme.authority (directory, paused_until, pause_reason, renewals)"
+            " VALUES ($1, now() + interval '1 hour', 'rateLimited: too many', 0)",
+            elsewhere,
+        )
+        try:
+            status = json.loads(await platform.succeed("status", "--json"))
+        finally:
+            await connection.execute("DELETE FROM acme.authority WHERE directory = $1", elsewhere)
+    [warning] = [text for text in status["warnings"] if text.startswith("acme: ")]
+    assert warning.startswith(f"acme: {elsewhere} is left alone until 2")
+    assert warning.endswith(": rateLimited: too many")
+
+    labels = 'directory="live",kind="obtain",outcome="valid"'
+    before = await counted(public, labels)
+    await tool.has_domain(new_domain())
+    await tool.obtained()
+    assert await counted(public, labels) == before + 1
+
+
+async def counted(public: PublicPlatform, labels: str) -> float:
+    """Return how many orders Prometheus would read."""
+    url = f"http://127.0.0.1:{public.platform.ports()['ops-acme']}/metrics"
+    metrics = await output_of("curl", "-sS", url)
+    found = re.search(rf"^certwire_acme_orders_total{{{labels}}} (\S+)$", metrics, re.MULTILINE)
+    return float(found[1]) if found else 0.0

@@ -21,7 +21,7 @@ from services.embedded import free_port
 from tests.support.command_line import PROGRAM, CommandLine, Done
 from tests.support.eventually import eventually
 
-START_SECONDS = 60
+START_SECONDS = 90
 STOP_SECONDS = 15
 POLL_SECONDS = 0.05
 SERVICES = ("gateway", "issuer", "registry", "instance", "acme", "audit")
