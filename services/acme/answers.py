@@ -43,8 +43,8 @@ REMOVAL_SECONDS: Final = 120.0
 REMOVAL_BATCH: Final = 20
 REMOVAL_RETRIES: Final = (5.0, 30.0, 120.0, 600.0, 3600.0)
 """After so many seconds it is tried again, and from then on."""
-REMOVAL_ATTEMPTS: Final = 40
-"""About a day and a half; after it a person has to look."""
+REMOVAL_ATTEMPTS: Final = 170
+"""About a week, in which `certwire status` warns of it; then only a person can remove it."""
 
 
 @dataclass(frozen=True, slots=True)

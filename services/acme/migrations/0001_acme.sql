@@ -10,8 +10,8 @@ CREATE TABLE project (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- What is known of a CA, by all replicas. `renewals` is a bucket that fills with time: each order
--- takes one out of it, and those that nobody waits for are not begun while it is empty.
+-- What is known of a CA, by all replicas. `renewals` is a bucket that fills with time: each renewal
+-- that begins by itself takes one out of it, and none begins while it is empty.
 CREATE TABLE authority (
     directory text PRIMARY KEY,                        -- its URL
     paused_until timestamptz,                          -- it limits us
