@@ -11,7 +11,7 @@ from services.acme.domain.orders import (
 )
 from services.acme.keys import new_account_key, private_der
 from services.acme.service import Acme
-from services.acme.store import accounts, orders
+from services.acme.store import accounts, certificates, orders
 from services.acme.store.accounts import AccountRow
 from services.acme.store.certificates import CertificateRow
 from services.acme.store.orders import NewOrder, OrderRow
@@ -48,7 +48,7 @@ async def begin(
         if credentials is not None
         else None
     )
-    return await orders.insert(
+    order = await orders.insert(
         connection,
         NewOrder(
             id=order_id,
@@ -70,6 +70,9 @@ async def begin(
             idempotency=idempotency,
         ),
     )
+    if order is not None and renewed is not None:
+        await certificates.renewal_begun(connection, renewed.id)
+    return order
 
 
 def request_of(acme: Acme, kind: OrderKind, domain: str, issuance: Issuance) -> str:

@@ -150,7 +150,7 @@ class Outcome:
                 if renews_itself
                 else None
             ),
-            last_renew_attempt=now if order.kind is OrderKind.RENEW else None,
+            last_renew_attempt=order.created_at if order.kind is OrderKind.RENEW else None,
         )
 
     async def _replace(

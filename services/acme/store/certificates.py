@@ -37,8 +37,9 @@ UPDATE certificate SET revoked_at = now(), renew_at = NULL, ari_check_at = NULL
 WHERE id = $1 AND revoked_at IS NULL
 RETURNING *, now() AS looked_at
 """
+_RENEWAL_BEGUN: Final = "UPDATE certificate SET last_renew_attempt = now() WHERE id = $1"
 _RENEWAL_FAILED: Final = """
-UPDATE certificate SET failures = $2, last_renew_attempt = now(), last_renew_error = $3,
+UPDATE certificate SET failures = $2, last_renew_error = $3,
     renew_at = CASE WHEN renew_at IS NULL THEN NULL ELSE $4::timestamptz END
 WHERE id = $1
 """
@@ -174,6 +175,11 @@ async def insert(connection: Connection, certificate: NewCertificate) -> Certifi
 async def revoke(connection: Connection, certificate_id: int) -> CertificateRow | None:
     """Mark a certificate as revoked; return None where it is already, or is gone."""
     return _row(await connection.fetchrow(_REVOKE, certificate_id))
+
+
+async def renewal_begun(connection: Connection, certificate_id: int) -> None:
+    """Remember that a renewal is tried now."""
+    await connection.execute(_RENEWAL_BEGUN, certificate_id)
 
 
 async def renewal_failed(

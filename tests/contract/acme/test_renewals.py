@@ -146,6 +146,8 @@ async def test_what_somebody_began_is_not_begun_again(alone: Replica, tables: Ta
     await Renewals(alone.acme).begin_due(staging=False)
     assert await Renewals(alone.acme).begin_due(staging=False) == 0
     assert await tables.values(BEGUN) == ["a"]
+    [attempt] = await tables.values("SELECT last_renew_attempt FROM acme.certificate")
+    assert attempt == by_hand.created_at, "it is seen before it has ended"
     order = await alone.ended(by_hand.id)
     assert (order.kind, order.state) == (OrderKind.RENEW, OrderState.VALID)
 
