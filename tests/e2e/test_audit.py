@@ -325,7 +325,7 @@ async def test_the_chain_computed_anew_by_others(platform: Platform, admin: Clie
         body = {name: value for name, value in record.items() if name != "hash"}
         assert record["hash"] == hashlib.sha256(rfc8785.dumps(body)).hexdigest()
         heads[record["service"]] = (record["sequence"], record["hash"])
-    assert heads.keys() == {"issuer", "registry", "instance"}
+    assert heads.keys() >= {"issuer", "registry", "instance"}  # others, by what ran before
     for service, head in heads.items():
         row = f"SELECT (sequence, hash)::text FROM {service}.relay"  # noqa: S608 - a name of ours
         assert await platform.value(row) == f"({head[0]},{head[1]})"

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from contracts.api_keys import CreateApiKey, DeleteApiKey, ListApiKeys
 from contracts.messages import Command
 from contracts.users import (
     AddMember,
@@ -35,6 +36,8 @@ from tests.support.platform import Platform
 
 AUTH, USERS, ORGANIZATIONS = "/api/v1/auth", "/api/v1/users", "/api/v1/organizations"
 PASSWORD = "correct horse"
+OF_API_KEYS = {CreateApiKey, ListApiKeys, DeleteApiKey}
+"""They are of another dialect: `authorization/rows_project.py` has their rows."""
 FLAGS = [field for field in CHANGES if field.startswith("can_")]
 _numbers = itertools.count(1)
 
@@ -302,7 +305,7 @@ async def test_everybody_may_do_what_the_table_says(desk: Desk) -> None:
             if response.status_code == 401:
                 assert response.headers["www-authenticate"] == "Bearer"
     assert found == expected
-    assert set(MAY) == {row.kind for row in ROWS}
+    assert set(MAY) - OF_API_KEYS == {row.kind for row in ROWS}
 
 
 # --- Sessions -----------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ async def test_the_cheat_sheet_runs_as_it_stands(changing: Platform, tmp_path: P
     listed = curl.json(following("List all certificates"))
     assert [row["type"] for row in listed["certs"]] == ["mtls-client", "mtls-ca"]
     status = curl.json(following("Check auto-renewal timer"))
-    assert status == {"active": False, "nextRun": None, "lastRun": None}
+    assert status == {"active": True, "nextRun": None, "lastRun": None}
     renewed = curl.json(following("Force-renew a certificate"))
     assert renewed == {"error": "Certificate not found"}
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import nats
 from nats.aio.client import Client as Nats
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
@@ -33,16 +32,17 @@ class Streamed:
 async def operator(platform: Platform) -> AsyncIterator[Nats]:
     """Lend a connection as the operator, who reads the streams."""
     access = json.loads((platform.bootstrap / "nats-operator.json").read_text())
-    client = await nats.connect(
-        access["url"],
-        nkeys_seed=access["nkey"],
-        inbox_prefix=access["inbox_prefix"].encode(),
-        allow_reconnect=False,
-    )
+    client = Nats()
     try:
+        await client.connect(
+            access["url"],
+            nkeys_seed=access["nkey"],
+            inbox_prefix=access["inbox_prefix"].encode(),
+            allow_reconnect=False,
+        )
         yield client
     finally:
-        await client.close()
+        await client.close()  # a server that is just starting may have left it half open, too
 
 
 async def streamed(platform: Platform, stream: str) -> list[Streamed]:
