@@ -198,10 +198,16 @@ def at_ca(place: str, *, after: bool) -> "Gap":
 
 @asynccontextmanager
 async def recording(ordered: Ordered, what: str = "obtain") -> AsyncIterator[None]:
-    """The CA has issued it; the statement that records it is in Postgres, and waits for a lock."""
+    """The CA has issued it; the transaction that records it is in Postgres, and waits for a lock.
+
+    It ends the answers to challenges as well, whose table nothing else wants by then.
+    """
     platform = ordered.public.platform
-    async with platform.locked("LOCK TABLE acme.certificate IN EXCLUSIVE MODE"):
-        ordered.send(what)
+    ordered.way.hold("certificate", after=True)
+    ordered.send(what)
+    await ordered.way.until_held()
+    async with platform.locked("LOCK TABLE acme.http_challenge IN EXCLUSIVE MODE"):
+        ordered.way.let_go()
         await platform.until_waiting("acme")
         yield
 
