@@ -159,7 +159,9 @@ def _explain(error: Exception) -> tuple[str, int]:
 
     if isinstance(error, ValidationError):
         problem = error.errors()[0]
-        return f"setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}", USAGE
+        said = problem["msg"].removeprefix("Value error, ")
+        name = ".".join(map(str, problem["loc"]))  # none where several do not go together
+        return f"setting {name}: {said}" if name else f"settings: {said}", USAGE
     if isinstance(error, CertwireError):
         return error.detail or str(error.code).replace("_", " "), FAILURE
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("services."):

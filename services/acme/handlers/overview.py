@@ -1,5 +1,8 @@
 """What the administrator sees of ACME certificates, and what CAs ask for."""
 
+from datetime import UTC, datetime
+from typing import Final
+
 from contracts.acme import (
     DomainCertificate,
     DomainCertificatePage,
@@ -15,16 +18,23 @@ from services.acme.service import Acme
 from services.acme.store import certificates, challenges, schedule
 from shared import cursors
 
+LAST_SECOND: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+"""No certificate lives longer, and they end at whole seconds (RFC 5280 section 4.1.2.5)."""
+
 
 async def list_domain_certificates(
     command: ListDomainCertificates, acme: Acme
 ) -> DomainCertificatePage:
-    """Return a page of ACME certificates."""
+    """Return a page of ACME certificates, those that end first in front."""
     authorise(command.actor, command)
-    after = cursors.decode(command.cursor) or 0
+    seconds, last_id = cursors.decode_all(command.cursor, 2) if command.cursor else (0, 0)
+    after = datetime.fromtimestamp(min(seconds, LAST_SECOND), UTC), last_id
     async with acme.runtime.database.connection() as connection:
         found = await certificates.page(connection, after, command.limit + 1)
     shown = found[: command.limit]
+    following = None
+    if len(found) > len(shown):
+        following = cursors.encode_all(int(shown[-1].not_after.timestamp()), shown[-1].id)
     return DomainCertificatePage(
         certificates=tuple(
             DomainCertificate(
@@ -35,7 +45,7 @@ async def list_domain_certificates(
             )
             for each in shown
         ),
-        next_cursor=cursors.encode(shown[-1].id if len(found) > len(shown) else None),
+        next_cursor=following,
     )
 
 

@@ -49,8 +49,8 @@ WHERE domain = $1 AND type = 'letsencrypt' AND NOT staging ORDER BY id DESC LIMI
 """
 PAGE: Final = """
 SELECT id, domain, not_after, revoked_at IS NOT NULL AS revoked FROM certificate
-WHERE id > $1 AND type = 'letsencrypt' AND NOT staging AND revoked_at IS NULL
-ORDER BY id LIMIT $2
+WHERE (not_after, id) > ($1, $2) AND type = 'letsencrypt' AND NOT staging AND revoked_at IS NULL
+ORDER BY not_after, id LIMIT $3
 """
 
 
@@ -195,9 +195,9 @@ async def project_of_domain(connection: Connection, domain: str) -> str | None:
     return project
 
 
-async def page(connection: Connection, after: int, limit: int) -> list[Listed]:
-    """Return ACME certificates after an id, in its order."""
-    return [Listed(*row) for row in await connection.fetch(PAGE, after, limit)]
+async def page(connection: Connection, after: tuple[datetime, int], limit: int) -> list[Listed]:
+    """Return ACME certificates after an end of validity and an id, in their order."""
+    return [Listed(*row) for row in await connection.fetch(PAGE, *after, limit)]
 
 
 def _shown(

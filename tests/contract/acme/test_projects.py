@@ -34,6 +34,7 @@ from contracts.acme import (
 from contracts.errors import CertwireError, ErrorCode
 from contracts.messages import Command
 from contracts.principal import ANONYMOUS, Principal, PrincipalKind, Role
+from shared import cursors
 from tests.contract.acme.dialogue import (
     ADMIN,
     SUPERUSER,
@@ -302,6 +303,32 @@ async def test_an_obtain_is_repeated_under_its_key_unless_it_failed(acme: Dialog
     assert third.id == second.id
     orders = await acme.ask(ListOrders, project_id="shop")
     assert [order.id for order in orders.orders] == [second.id, first.id]
+
+
+async def test_the_administrator_lists_those_first_that_end_first(acme: Dialogue) -> None:
+    names = ("a", "b", "c")
+    for name in names:
+        await acme.project(name, f"{name}.example.com")
+        await acme.obtained(name)
+    for name, days in (("a", 9), ("b", 3), ("c", 3)):
+        await acme.tables.run(
+            "UPDATE acme.certificate SET not_after = date_trunc('day', now()) + $2::interval"
+            " WHERE project_id = $1",
+            name,
+            timedelta(days=days),
+        )
+    seen: list[str] = []
+    page = await acme.ask(ListDomainCertificates, actor=ADMIN, limit=1)
+    while page.next_cursor is not None:
+        seen += [each.domain for each in page.certificates]
+        page = await acme.ask(ListDomainCertificates, actor=ADMIN, limit=1, cursor=page.next_cursor)
+    seen += [each.domain for each in page.certificates]
+    assert seen == ["b.example.com", "c.example.com", "a.example.com"]
+    farthest = cursors.encode_all(2**63 - 1, 2**63 - 1)
+    page = await acme.ask(ListDomainCertificates, actor=ADMIN, cursor=farthest)
+    assert page.certificates == ()
+    another_lists = acme.ask(ListDomainCertificates, actor=ADMIN, cursor=cursors.encode(1))
+    assert (await refused(another_lists)).code is ErrorCode.INVALID_REQUEST
 
 
 async def test_the_administrator_renews_by_name(acme: Dialogue) -> None:

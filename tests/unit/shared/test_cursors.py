@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import CertwireError, ErrorCode
-from shared.cursors import decode, encode
+from shared.cursors import decode, decode_all, encode, encode_all
 from tests.support.outcomes import refused
 
 
@@ -17,6 +17,14 @@ def test_a_position_is_read_again(position: int) -> None:
     assert cursor is not None
     assert cursor.isascii()
     assert decode(cursor) == position
+
+
+@given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4))
+def test_several_positions_are_read_again_and_not_as_fewer(positions: list[int]) -> None:
+    cursor = encode_all(*positions)
+    assert decode_all(cursor, len(positions)) == tuple(positions)
+    with refused(ErrorCode.INVALID_REQUEST):
+        decode_all(cursor, len(positions) - 1)
 
 
 def test_the_first_page_has_no_cursor_and_the_last_gives_none() -> None:

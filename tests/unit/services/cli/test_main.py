@@ -81,6 +81,17 @@ def test_a_wrong_setting_is_2_and_named(
     assert captured.err.count("\n") == 1
 
 
+def test_settings_that_do_not_go_together_are_told_in_their_own_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CERTWIRE_ACME_EAB_KID", "a")
+    assert exit_code("run", "acme") == USAGE
+    message = capsys.readouterr().err
+    assert message.startswith("certwire: settings: ")
+    assert "Value error" not in message
+    assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
