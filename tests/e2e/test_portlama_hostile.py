@@ -6,7 +6,6 @@ burned by it, and a certificate never holds more than its profile.
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,19 @@ import httpx2
 import pytest
 
 from tests.e2e.conversations import Refused, http, say
-from tests.e2e.oddities import BODIES, DEEP, VALUES
+from tests.e2e.oddities import (
+    BODIES,
+    DEEP,
+    NESTED,
+    NO_IDEMPOTENCY_KEYS,
+    NO_JSON_TYPES,
+    NO_NAMES,
+    NO_SEGMENTS,
+    VALUES,
+    no_error_is_logged,
+    refusal_in,
+    twice,
+)
 from tests.support import profiles
 from tests.support.agents import (
     AGENTS,
@@ -36,8 +47,6 @@ CERTS = "/api/certs"
 UPGRADE, AUTH_MODE = f"{CERTS}/admin/upgrade-to-hardware-bound", f"{CERTS}/admin/auth-mode"
 INVALID_CSR = "Invalid CSR: structure or signature verification failed"
 JSON = {"Content-Type": "application/json"}
-ANSWER_SECONDS = 5
-"""Far above what any answer takes, far below the client's patience."""
 ANSWER_BYTES = 20_000
 """What was sent is not said back, and not complained about item by item."""
 BROKEN_CSR = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"
@@ -48,15 +57,10 @@ BROKEN_CSR = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE RE
 
 def judge(response: httpx2.Response) -> None:
     """Check that a refusal is one of this dialect."""
-    assert response.elapsed.total_seconds() < ANSWER_SECONDS, response
     assert len(response.content) < ANSWER_BYTES, response
-    if response.is_success:
+    said = refusal_in(response)
+    if said is None:
         return
-    assert 400 <= response.status_code < 500, (response, response.text)
-    assert response.headers["content-type"] == "application/json"
-    assert not re.search(r"Traceback|File \\?\"|pydantic|asyncpg", response.text), response.text
-    said = response.json()
-    assert isinstance(said["error"], str)
     if said["error"] == "Validation failed":
         assert response.status_code == 400
         assert said.keys() == {"error", "details"}
@@ -84,15 +88,8 @@ def said(response: httpx2.Response) -> tuple[int, str]:
 
 @pytest.fixture(autouse=True)
 def _no_error_is_logged(platform: Platform) -> Iterator[None]:
-    """Whatever is sent, no service calls it an error of its own."""
-    logs = {path: path.stat().st_size for path in platform.logs.glob("*.log")}
-    yield
-    for path, size in logs.items():
-        with path.open("rb") as log:
-            log.seek(size)
-            written = log.read()
-        assert b"Traceback" not in written, (path.name, written[-4000:])
-        assert not re.search(rb'"level": ?"(error|critical)"', written), (path.name, written)
+    with no_error_is_logged(platform):
+        yield
 
 
 # --- Bodies -------------------------------------------------------------------------------------
@@ -181,14 +178,7 @@ async def test_no_value_breaks_a_field(attackers: Attackers) -> None:
 async def test_nothing_that_is_no_json_by_its_header_is_read(attackers: Attackers) -> None:
     for endpoint in attackers.endpoints():
         content = json.dumps(endpoint.body).encode()
-        for media_type in (
-            "",
-            "text/plain",
-            "application/jsonx",
-            "application/x-www-form-urlencoded",
-            "multipart/form-data; boundary=x",
-            "text/html, application/json",
-        ):
+        for media_type in NO_JSON_TYPES:
             response = await attackers.send(endpoint, content, **{"Content-Type": media_type})
             assert issues(response) == [[]]
     await attackers.are_unharmed()
@@ -196,20 +186,16 @@ async def test_nothing_that_is_no_json_by_its_header_is_read(attackers: Attacker
 
 async def test_a_name_that_occurs_twice_is_refused(attackers: Attackers) -> None:
     for endpoint in attackers.endpoints():
-        for name, value in endpoint.body.items():
-            twice = json.dumps(endpoint.body)[:-1] + f", {json.dumps(name)}: {json.dumps(value)}}}"
-            assert issues(await attackers.send(endpoint, twice.encode())) == [[]]
+        for body in twice(endpoint.body):
+            assert issues(await attackers.send(endpoint, body)) == [[]]
     await attackers.are_unharmed()
 
 
 async def test_depth_and_size_are_bounded(attackers: Attackers) -> None:
-    deep = json.loads("[" * 60 + "]" * 60)
     for endpoint in attackers.endpoints():
         for name in endpoint.body:
-            response = await attackers.send(
-                endpoint, json.dumps({**endpoint.body, name: deep}).encode()
-            )
-            assert response.status_code == 400
+            deep = json.dumps({**endpoint.body, name: NESTED})
+            assert (await attackers.send(endpoint, deep.encode())).status_code == 400
             large = json.dumps({**endpoint.body, name: "x" * 1_000_000})
             assert (await attackers.send(endpoint, large.encode())).status_code in {400, 401}
         surplus = json.dumps(endpoint.body)[:-1] + f', "surplus": {DEEP}}}'
@@ -246,7 +232,7 @@ async def test_a_csr_is_measured_before_its_token_is_looked_at(attackers: Attack
 async def test_a_key_that_cannot_be_kept_is_refused(attackers: Attackers) -> None:
     for endpoint in attackers.endpoints():
         body = json.dumps(endpoint.body).encode()
-        for key in ("", "x" * 256, "a b", "a\tb"):
+        for key in NO_IDEMPOTENCY_KEYS:
             response = await attackers.send(endpoint, body, **{"Idempotency-Key": key})
             assert issues(response) == [["Idempotency-Key"]]
     await attackers.are_unharmed()
@@ -273,39 +259,7 @@ async def test_a_kept_answer_is_for_nobody_who_could_not_ask_now(attackers: Atta
 
 # --- Labels, sites, domains ---------------------------------------------------------------------
 
-NO_LABELS = (
-    "%00",
-    "a%00",
-    "a%0a",
-    "a%0d%0aSet-Cookie:%20a=b",
-    "a%20b",
-    "a%09",
-    "a%7f",
-    "a%e2%80%ae",  # right to left from here
-    "a%ff",
-    "%D9%A1",  # the digit one, in Arabic
-    "%EF%BC%91",  # and in full width
-    "%C3%A9",
-    "A",
-    "a_b",
-    "a.b",
-    "-a",
-    "a-",
-    "a" * 51,
-    "a" * 50_000,
-    "%2e%2e",
-    "..%5c..%5cetc",
-    "a;b",
-    "a:b",
-    "agent:a",
-    "%",
-    "%zz",
-    "*",
-    "'%20OR%201=1--",
-    "$(id)",
-)
-NO_SEGMENTS = ("..%2f..%2fetc%2fpasswd", "a%2fb", "%2f", "a%2f")
-"""Decoded, these are no longer one segment of a path."""
+NO_LABELS = (*NO_NAMES, "agent:a", "a" * 51)
 
 
 def with_label(label: str) -> list[tuple[str, str, object]]:

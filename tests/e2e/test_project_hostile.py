@@ -6,7 +6,6 @@ begun by it, and no project is another one afterwards.
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,24 @@ import pytest
 
 from tests.e2e.authorization.callers import API_KEYS, PROJECTS, new_key
 from tests.e2e.conversations import http, say
-from tests.e2e.oddities import BODIES, DEEP, VALUES
+from tests.e2e.oddities import (
+    BODIES,
+    DEEP,
+    NESTED,
+    NO_IDEMPOTENCY_KEYS,
+    NO_JSON_TYPES,
+    NO_NAMES,
+    NO_SEGMENTS,
+    VALUES,
+    no_error_is_logged,
+    refusal_in,
+    twice,
+)
 from tests.support.agents import new_label
 from tests.support.client import Client, superuser
 from tests.support.platform import Platform
 
 JSON = {"Content-Type": "application/json"}
-ANSWER_SECONDS = 5
-"""Far above what any answer takes, far below the client's patience."""
 ANSWER_BYTES = 2_000
 """What was sent is not said back, and not complained about item by item."""
 SECRET = "s3cret-of-a-provider"
@@ -42,19 +51,13 @@ PERMISSIONS = {"projects": "none"}
 
 def judge(response: httpx2.Response) -> None:
     """Check that a refusal is one of this dialect."""
-    assert response.elapsed.total_seconds() < ANSWER_SECONDS, response
-    if response.is_success:
+    said = refusal_in(response)
+    if said is None:
         return
     assert len(response.content) < ANSWER_BYTES, response
-    assert 400 <= response.status_code < 500, (response, response.text)
-    assert response.headers["content-type"] == "application/json"
-    assert not re.search(r"Traceback|File \\?\"|pydantic|asyncpg", response.text), response.text
     assert SECRET not in response.text
-    said = response.json()
     assert said.keys() == {"success", "error"}, said
     assert said["success"] is False
-    assert isinstance(said["error"], str)
-    assert said["error"]
 
 
 def said(response: httpx2.Response) -> tuple[int, str]:
@@ -71,16 +74,8 @@ def names(response: httpx2.Response, *fields: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_error_is_logged(platform: Platform) -> Iterator[None]:
-    """Whatever is sent, no service calls it an error of its own, or writes a secret down."""
-    logs = {path: path.stat().st_size for path in platform.logs.glob("*.log")}
-    yield
-    for path, size in logs.items():
-        with path.open("rb") as log:
-            log.seek(size)
-            written = log.read()
-        assert b"Traceback" not in written, (path.name, written[-4000:])
-        assert not re.search(rb'"level": ?"(error|critical)"', written), (path.name, written)
-        assert SECRET.encode() not in written, path.name
+    with no_error_is_logged(platform, SECRET):
+        yield
 
 
 # --- Those who send -----------------------------------------------------------------------------
@@ -206,14 +201,7 @@ async def test_no_value_breaks_a_credential(attackers: Attackers) -> None:
 async def test_nothing_that_is_no_json_by_its_header_is_read(attackers: Attackers) -> None:
     for endpoint in attackers.endpoints():
         content = json.dumps(endpoint.body).encode()
-        for media_type in (
-            "",
-            "text/plain",
-            "application/jsonx",
-            "application/x-www-form-urlencoded",
-            "multipart/form-data; boundary=x",
-            "text/html, application/json",
-        ):
+        for media_type in NO_JSON_TYPES:
             response = await attackers.send(endpoint, content, **{"Content-Type": media_type})
             assert names(response, "body"), response.text
     await attackers.are_unharmed()
@@ -221,20 +209,16 @@ async def test_nothing_that_is_no_json_by_its_header_is_read(attackers: Attacker
 
 async def test_a_name_that_occurs_twice_is_refused(attackers: Attackers) -> None:
     for endpoint in attackers.endpoints():
-        for name, value in endpoint.body.items():
-            twice = json.dumps(endpoint.body)[:-1] + f", {json.dumps(name)}: {json.dumps(value)}}}"
-            assert names(await attackers.send(endpoint, twice.encode()), "body")
+        for body in twice(endpoint.body):
+            assert names(await attackers.send(endpoint, body), "body")
     await attackers.are_unharmed()
 
 
 async def test_depth_and_size_are_bounded(attackers: Attackers) -> None:
-    deep = json.loads("[" * 60 + "]" * 60)
     for endpoint in attackers.endpoints():
         for name in endpoint.body:
-            response = await attackers.send(
-                endpoint, json.dumps({**endpoint.body, name: deep}).encode()
-            )
-            assert response.status_code == 400
+            deep = json.dumps({**endpoint.body, name: NESTED})
+            assert (await attackers.send(endpoint, deep.encode())).status_code == 400
             large = json.dumps({**endpoint.body, name: "x" * 1_000_000})
             assert (await attackers.send(endpoint, large.encode())).status_code == 400
         surplus = json.dumps(endpoint.body)[:-1] + f', "surplus": {DEEP}}}'
@@ -311,38 +295,7 @@ async def test_no_upload_breaks_what_reads_it(attackers: Attackers) -> None:
 
 # --- Names in paths -----------------------------------------------------------------------------
 
-NO_IDS = (
-    "%00",
-    "a%00",
-    "a%0a",
-    "a%0d%0aSet-Cookie:%20a=b",
-    "a%20b",
-    "a%09",
-    "a%7f",
-    "a%e2%80%ae",  # right to left from here
-    "a%ff",
-    "%D9%A1",  # the digit one, in Arabic
-    "%EF%BC%91",  # and in full width
-    "%C3%A9",
-    "A",
-    "a_b",
-    "a.b",
-    "-a",
-    "a-",
-    "a" * 65,
-    "a" * 50_000,
-    "%2e%2e",
-    "..%5c..%5cetc",
-    "a;b",
-    "a:b",
-    "%",
-    "%zz",
-    "*",
-    "'%20OR%201=1--",
-    "$(id)",
-)
-NO_SEGMENTS = ("..%2f..%2fetc%2fpasswd", "a%2fb", "%2f", "a%2f")
-"""Decoded, these are no longer one segment of a path."""
+NO_IDS = (*NO_NAMES, "a" * 65)
 
 
 def about(project: str) -> list[tuple[str, str, object]]:
@@ -458,7 +411,7 @@ async def test_a_page_is_asked_for_properly(attackers: Attackers) -> None:
 async def test_a_key_that_cannot_be_kept_is_refused(attackers: Attackers) -> None:
     for endpoint in attackers.endpoints():
         body = json.dumps(endpoint.body).encode()
-        for key in ("", "x" * 256, "a b", "a\tb"):
+        for key in NO_IDEMPOTENCY_KEYS:
             response = await attackers.send(endpoint, body, **{"Idempotency-Key": key})
             assert names(response, "Idempotency-Key")
     await attackers.are_unharmed()
