@@ -462,10 +462,7 @@ class HttpChallenge(Message):
 
 
 class GetHttpChallenge(Command[HttpChallenge]):
-    """Ask what answers an http-01 challenge (RFC 8555 section 8.3); raises `NOT_FOUND`.
-
-    `host` is the name that was asked for, in lower case and without a port.
-    """
+    """Ask what answers an http-01 challenge (RFC 8555 section 8.3); raises `NOT_FOUND`."""
 
     SUBJECT: ClassVar[str] = command(Service.ACME, "http_challenge", "get")
     REPLY: ClassVar[type[Message]] = HttpChallenge

@@ -1,7 +1,6 @@
 """How an order begins: for somebody who asks, or because a certificate is due."""
 
 from contracts.acme import Issuance, OrderKind
-from contracts.messages import IdempotencyKey
 from contracts.principal import Principal
 from services.acme.domain.orders import (
     names_of,
@@ -32,7 +31,6 @@ async def begin(
     actor: Principal,
     request_id: str,
     renewed: CertificateRow | None = None,
-    idempotency: IdempotencyKey | None = None,
 ) -> OrderRow | None:
     """Insert an order; return None where one of the project goes on.
 
@@ -67,7 +65,6 @@ async def begin(
             renewed_from=renewed.not_before if renewed is not None else None,
             actor=actor,
             request_id=request_id,
-            idempotency=idempotency,
         ),
     )
     if order is not None and renewed is not None:

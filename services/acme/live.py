@@ -42,6 +42,8 @@ FIRST_RETRY_SECONDS: Final = 2.0
 LONGEST_RETRY_SECONDS: Final = 300.0
 _DOUBLINGS: Final = 16
 
+CERTBOT: Final = Path("/etc/letsencrypt")
+"""Where files would be that are kept nowhere here."""
 RELOAD_FAILED: Final = "Certificate renewed but nginx reload failed"
 """The portlama specification's text."""
 NOT_WRITTEN: Final = "Certificate renewed but its files could not be written"
@@ -74,7 +76,7 @@ class Live:
 
     def path_of(self, domain: str) -> Path:
         """Return where a domain's chain is, or would be."""
-        return (self._root or Path()) / live_directory.path_of(domain)
+        return (self._root or CERTBOT).absolute() / live_directory.path_of(domain)
 
     async def deliver(self, domain: str) -> str | None:
         """Write a domain's files now and reload; return what is to be said of it, if anything.

@@ -62,6 +62,8 @@ LOG: Final = logging.getLogger(__name__)
 
 ORDER_HOURS: Final = 2
 """An order that has not ended by then is given up: it would be begun anew."""
+ANSWER_SECONDS: Final = 45.0
+"""Whoever waits for an order gets 90; a try that nobody answers takes half of that, at most."""
 POLL_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
 """How long the CA is given between two questions, where it does not say so itself."""
 POLL_MOST_SECONDS: Final = 60.0
@@ -160,9 +162,9 @@ class Ordering:
             return Account(key, row.url)
         directory = await client.directory()
         if directory.external_account_required and self._acme.eab is None:
+            LOG.error("set CERTWIRE_ACME_EAB_KID and CERTWIRE_ACME_EAB_HMAC_KEY")
             raise OrderFailedError(
-                "The CA wants accounts to be bound to one that it knows:"
-                " set CERTWIRE_ACME_EAB_KID and CERTWIRE_ACME_EAB_HMAC_KEY"
+                "The CA wants accounts to be bound to one that it knows, which is not set up here"
             )
         account = await client.register(key, row.email, self._acme.eab)
         async with self._acme.runtime.database.statement() as connection:
@@ -290,8 +292,13 @@ class Ordering:
         self, order: OrderRow, lease: UUID, problem: DnsProviderError
     ) -> None:
         text = f"DNS provider error: {problem.reason}"
-        if problem.transient and order.attempts < TRIES_BEFORE_BEGUN:
-            wait = put_off_seconds(order.attempts, problem.retry_after_seconds)
+        wait = put_off_seconds(order.attempts, problem.retry_after_seconds)
+        if (
+            problem.transient
+            and order.attempts < TRIES_BEFORE_BEGUN
+            and not _is_too_old(order, wait)
+            and not _is_kept_waiting(order, wait)
+        ):
             await self._put_off(order, lease, wait, text)
             return
         await self._fail(order, lease, OrderFailedError(text))
@@ -304,8 +311,12 @@ class Ordering:
         async with self._acme.runtime.database.connection() as connection:
             now = await orders.get(connection, order.id)
         begun = now is not None and now.url is not None
-        if _is_too_old(order) or (
-            not begun and (limited or order.attempts + 1 >= TRIES_BEFORE_BEGUN)
+        wait = put_off_seconds(order.attempts, problem.retry_after_seconds)
+        if _is_too_old(order, wait) or (
+            not begun
+            and (
+                limited or order.attempts + 1 >= TRIES_BEFORE_BEGUN or _is_kept_waiting(order, wait)
+            )
         ):
             failure = OrderFailedError(
                 f"The CA is unavailable: {problem.reason}",
@@ -315,7 +326,6 @@ class Ordering:
             held_back = problem.retry_after_seconds if limited else None
             await self._fail(order, lease, failure, held_back)
             return
-        wait = put_off_seconds(order.attempts, problem.retry_after_seconds)
         await self._put_off(order, lease, wait, problem.reason)
 
     async def _puzzled(self, order: OrderRow, lease: UUID) -> None:
@@ -380,8 +390,16 @@ def _failure_of(problem: UnknownDirectoryError | AcmeProblem | CaMisbehaves) -> 
     return OrderFailedError(f"The CA refused: {_said(problem.problem)}")
 
 
-def _is_too_old(order: OrderRow) -> bool:
-    return utc_now() - order.created_at > timedelta(hours=ORDER_HOURS)
+def _is_too_old(order: OrderRow, wait_seconds: float = 0) -> bool:
+    """Return whether an order has had its time, or will have before the wait is over."""
+    age = utc_now() - order.created_at
+    return age + timedelta(seconds=wait_seconds) > timedelta(hours=ORDER_HOURS)
+
+
+def _is_kept_waiting(order: OrderRow, wait_seconds: float) -> bool:
+    """Return whether somebody waits for the order, and would not hear of another try's end."""
+    age = (utc_now() - order.created_at).total_seconds()
+    return order.waits and age + wait_seconds > ANSWER_SECONDS
 
 
 def _challenge(authorization: Authorization, kind: ChallengeType) -> Challenge:

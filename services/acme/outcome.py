@@ -24,7 +24,7 @@ from services.acme.store import accounts, certificates, challenges, dns_records,
 from services.acme.store.certificates import CertificateRow, NewCertificate
 from services.acme.store.orders import OrderRow
 from services.acme.store.sealed import CERTIFICATE_CREDENTIALS, CERTIFICATE_KEY
-from shared import idempotency, outbox
+from shared import outbox
 from shared.clock import rfc3339
 from shared.database import Connection, clock
 
@@ -211,10 +211,7 @@ class Outcome:
                 connection, order.id, error=reply, held_back_seconds=held_back_seconds
             )
             await _end_answers(connection, order)
-            if order.idempotency_scope is not None and order.idempotency_key is not None:
-                await idempotency.forget(  # only successes are kept
-                    connection, order.idempotency_scope, order.idempotency_key
-                )
+            await orders.forget_answers(connection, order.id)  # only successes are kept
             retry_at = await self._next_renewal(connection, order, failure, held_back_seconds)
             event = OrderFailed(
                 order_id=order.id,

@@ -18,16 +18,18 @@ PASSING: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN, Er
 
 
 async def outcome(exchange: Exchange, actor: Principal, order: Order) -> Order:
-    """Return the order once it is valid.
+    """Return the order once it is valid, or once there is no more time and it has a certificate.
 
-    Raises what it failed for, and `OUTCOME_UNKNOWN` where it has not ended in time. The acme
-    service may go and come back meanwhile, as its replicas do.
+    Then that is being delivered. Raises what it failed for, and `OUTCOME_UNKNOWN` where there is
+    no certificate in time. The acme service may go and come back meanwhile, as its replicas do.
     """
     exchange.wait_for_the_ca()
     pause = FIRST_PAUSE_SECONDS
     while order.state is OrderState.PENDING:
         left = exchange.deadline - time.time()
         if left <= 0:
+            if order.certificate is not None:
+                return order
             raise CertwireError(ErrorCode.OUTCOME_UNKNOWN)
         await asyncio.sleep(min(pause, left))
         pause = min(pause * GROWTH, LONGEST_PAUSE_SECONDS)

@@ -24,6 +24,7 @@ from tests.support.client import administrator, superuser
 from tests.support.dns_providers.cloudflare import CloudflareApi
 from tests.support.dns_providers.hosting import MemoryHosting, into
 from tests.support.eventually import eventually
+from tests.support.pebble import ANOTHER_ACCOUNT
 from tests.support.programs import output_of, path_of
 from tests.support.public_platform import PublicPlatform
 
@@ -638,6 +639,8 @@ async def test_the_administrator_sees_and_renews_it(public: PublicPlatform, tool
 
         missing = await chief.call("POST", f"/api/certs/{new_domain()}/renew")
         assert (missing.status_code, missing.json()["error"]) == (404, "Certificate not found")
+        async with public.platform.superuser() as connection:
+            await connection.execute(ANOTHER_ACCOUNT, domain)
         public.names.set_a(domain, "127.0.0.2")
         failed = await chief.call("POST", f"/api/certs/{domain}/renew", trouble=True)
         assert failed.status_code == 500

@@ -7,6 +7,7 @@ import signal
 import stat
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,11 @@ class Machine:
         return process
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> list[int]:
-        """Signal what runs; return the exit codes."""
+        """Signal what runs, once it minds a SIGTERM; return the exit codes."""
         runs, self._runs = self._runs, []
         for process in runs:
+            if number is signal.SIGTERM:
+                await eventually(partial(_minds, process, number), "it has begun")
             if process.returncode is None:
                 process.send_signal(number)
         return [await process.wait() for process in runs]
@@ -179,6 +182,15 @@ class Machine:
     @property
     def subject(self) -> str:
         return f"CN=agent:{self.name}"
+
+
+async def _minds(process: asyncio.subprocess.Process, number: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal (proc_pid_status(5)), or has ended."""
+    if process.returncode is not None:
+        return True
+    status = await asyncio.to_thread(Path(f"/proc/{process.pid}/status").read_text)
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 async def new_agent(admin: Client, platform: Platform, way: Way, below: Path) -> Machine:

@@ -33,7 +33,15 @@ NO_CA = {
     "CERTWIRE_ACME_STAGING_DIRECTORY_URL": "https://127.0.0.1:9/staging",
 }
 """No test ever asks Let's Encrypt: nothing listens there (RFC 863 is long out of use)."""
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'"
+WAITING = """
+WITH RECURSIVE blocked(pid) AS (
+    SELECT unnest($2::integer[])
+    UNION SELECT activity.pid FROM pg_stat_activity activity, blocked
+    WHERE blocked.pid = ANY(pg_blocking_pids(activity.pid))
+)
+SELECT count(*) FROM blocked JOIN pg_stat_activity USING (pid) WHERE usename = $1
+"""
+"""What waits for locks of ours, or for what waits for them: services wait for each other, too."""
 OWN_ROW = "SELECT FROM instance.instance WHERE id = $1 FOR UPDATE"
 """Locks what every renewal and bootstrap of one instance goes through."""
 
@@ -53,6 +61,7 @@ class Platform:
         self.line = CommandLine.at(self.home, CERTWIRE_STOP_WITH_PARENT="1", **variables)
         self._output = directory / "up.log"
         self._runner: subprocess.Popen[bytes] | None = None
+        self._locking: set[int] = set()
 
     # --- Its processes ---------------------------------------------------------------------------
 
@@ -234,18 +243,21 @@ class Platform:
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute(statement, *arguments)
+            pid = connection.get_server_pid()
+            self._locking.add(pid)
             try:
                 yield
             finally:
+                self._locking.discard(pid)
                 with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await transaction.rollback()
 
     async def until_waiting(self, role: str, statements: int = 1) -> None:
-        """Wait until so many statements of a role wait for locks."""
+        """Wait until so many statements of a role wait for what is `locked`."""
         async with self.superuser() as connection:
 
             async def are_waiting() -> bool:
-                waiting: int = await connection.fetchval(WAITING, role)
+                waiting: int = await connection.fetchval(WAITING, role, list(self._locking))
                 return waiting >= statements
 
             await eventually(are_waiting, f"{role} waits for a lock")

@@ -96,7 +96,6 @@ class PublicRows:
                 renewed_from=None,
                 actor=system(Service.ACME),
                 request_id=str(uuid7()),
-                idempotency=None,
             ),
         )
         key = self._sealed(ORDER_KEY, order_id, name)

@@ -19,14 +19,11 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]  # 
 
 from contracts.dns import AwsCredentials
 from services.acme.dns.api import MOST_PAGES, Api, Reply
-from services.acme.dns.names import zone_candidates
 from services.acme.dns.provider import DnsProviderError
-from services.acme.dns.record_sets import Change, ChangedError, TxtSet, adding, apply, removing
+from services.acme.dns.record_sets import ChangedError, RecordSets, TxtSet
 
 VERSION: Final = "2013-04-01"
 NAMESPACE: Final = f"https://route53.amazonaws.com/doc/{VERSION}/"
-TTL_SECONDS: Final = 1
-"""The API takes 0, too, which some resolvers read as a mistake."""
 PAGE: Final = 100
 TTL: Final = re.compile(r"([0-9]{1,10})")
 ZONE_ID: Final = re.compile(r"(?:/hostedzone/)?([A-Z0-9]{1,32})")
@@ -56,7 +53,7 @@ EXPLAINED: Final = {
 }
 
 
-class Route53:
+class Route53(RecordSets):
     """The public hosted zones that an access key may edit."""
 
     def __init__(
@@ -67,26 +64,7 @@ class Route53:
         keys = Credentials(credentials.access_key_id, credentials.secret_access_key)
         self._signer = SigV4Auth(keys, "route53", home_region(credentials.region))
 
-    async def add(self, name: str, value: str) -> None:
-        """Merge the value into the set of every public zone of the longest name."""
-        await self._change(name, adding(f'"{value}"', TTL_SECONDS))
-
-    async def remove(self, name: str, value: str) -> None:
-        """Take the value out of the sets."""
-        await self._change(name, removing(f'"{value}"'))
-
-    async def _change(self, name: str, change: Change) -> None:
-        for zone in await self._zones(name):
-            await apply(self, zone, name, change)
-
-    async def _zones(self, name: str) -> list[str]:
-        """Return the ids; of several zones with one name only the domain's delegation knows."""
-        for candidate in zone_candidates(name):
-            if zones := await self._public_zones(candidate):
-                return zones
-        raise self._api.no_zone(name)
-
-    async def _public_zones(self, name: str) -> list[str]:
+    async def public_zones(self, name: str) -> list[str]:
         """Return the ids of the public zones with a name; the API lists from that name on."""
         ids: list[str] = []
         query = {"dnsname": name, "maxitems": str(PAGE)}

@@ -23,9 +23,8 @@ from pydantic import Field
 
 from contracts.dns import GoogleCredentials, GoogleServiceAccount
 from services.acme.dns.api import MOST_PAGES, Api, ApiModel, Reply, json_content
-from services.acme.dns.names import zone_candidates
 from services.acme.dns.provider import DnsProviderError
-from services.acme.dns.record_sets import Change, ChangedError, TxtSet, adding, apply, removing
+from services.acme.dns.record_sets import ChangedError, RecordSets, TxtSet
 
 SCOPE: Final = "https://www.googleapis.com/auth/ndev.clouddns.readwrite"
 GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -36,8 +35,6 @@ MARGIN_SECONDS: Final = 60
 """Before a token's end, in which it is not used any more."""
 LARGEST_KEY_BITS: Final = 4096
 """Google makes keys of 2048; larger ones only cost time."""
-TTL_SECONDS: Final = 1
-"""The API takes 0, too, which some resolvers read as a mistake."""
 
 LIMITED: Final = frozenset(
     {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RESOURCE_EXHAUSTED"}
@@ -181,7 +178,7 @@ def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-class GoogleCloudDns:
+class GoogleCloudDns(RecordSets):
     """The public managed zones of a project."""
 
     def __init__(
@@ -195,26 +192,8 @@ class GoogleCloudDns:
         self._tokens = ServiceAccountTokens(credentials.credentials, token_url, http)
         self._project = credentials.project_id
 
-    async def add(self, name: str, value: str) -> None:
-        """Merge the value into the set of every public zone of the longest name."""
-        await self._change(name, adding(f'"{value}"', TTL_SECONDS))
-
-    async def remove(self, name: str, value: str) -> None:
-        """Take the value out of the sets."""
-        await self._change(name, removing(f'"{value}"'))
-
-    async def _change(self, name: str, change: Change) -> None:
-        for zone in await self._zones(name):
-            await apply(self, zone, name, change)
-
-    async def _zones(self, name: str) -> list[str]:
-        """Return the names; of several zones for one domain only its delegation knows."""
-        for candidate in zone_candidates(name):
-            if zones := await self._public_zones(candidate):
-                return zones
-        raise self._api.no_zone(name)
-
-    async def _public_zones(self, name: str) -> list[str]:
+    async def public_zones(self, name: str) -> list[str]:
+        """Return the names of the public zones for a domain."""
         names: list[str] = []
         query = {"dnsName": f"{name}."}
         for _ in range(MOST_PAGES):

@@ -7,12 +7,17 @@
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+from services.acme.dns.api import Api
+from services.acme.dns.names import zone_candidates
 from services.acme.dns.provider import DnsProviderError
 
+TTL_SECONDS: Final = 1
+"""The APIs take 0, too, which some resolvers read as a mistake."""
 ATTEMPTS: Final = 12
 STUBBORN: Final = 3
 """After so many refusals of a change to one and the same set there is another reason for them."""
@@ -36,16 +41,6 @@ class ChangedError(Exception):
     """The set is not what it was when it was read, it seems. The text is the provider's own."""
 
 
-class RecordSets(Protocol):
-    """A provider's record sets of type TXT."""
-
-    async def read(self, zone: str, name: str) -> TxtSet | None:
-        """Return the set. Raises `DnsProviderError`."""
-
-    async def replace(self, zone: str, name: str, old: TxtSet | None, new: TxtSet | None) -> None:
-        """Put a set in the place of another. Raises `ChangedError` and `DnsProviderError`."""
-
-
 def adding(value: str, ttl: int) -> Change:
     """Return the change that lets a value be there."""
 
@@ -67,6 +62,44 @@ def removing(value: str) -> Change:
         return TxtSet(found.ttl, left) if left else None
 
     return change
+
+
+class RecordSets(ABC):
+    """A provider of record sets of type TXT; values are in quotes there."""
+
+    _api: Api
+
+    async def add(self, name: str, value: str) -> None:
+        """Merge the value into the set of every public zone of the longest name."""
+        await self._change(name, adding(f'"{value}"', TTL_SECONDS))
+
+    async def remove(self, name: str, value: str) -> None:
+        """Take the value out of the sets."""
+        await self._change(name, removing(f'"{value}"'))
+
+    @abstractmethod
+    async def public_zones(self, name: str) -> list[str]:
+        """Return the ids of the public zones with a name; only its delegation knows which counts.
+
+        Raises `DnsProviderError`.
+        """
+
+    @abstractmethod
+    async def read(self, zone: str, name: str) -> TxtSet | None:
+        """Return the set. Raises `DnsProviderError`."""
+
+    @abstractmethod
+    async def replace(self, zone: str, name: str, old: TxtSet | None, new: TxtSet | None) -> None:
+        """Put a set in the place of another. Raises `ChangedError` and `DnsProviderError`."""
+
+    async def _change(self, name: str, change: Change) -> None:
+        for candidate in zone_candidates(name):
+            if zones := await self.public_zones(candidate):
+                break
+        else:
+            raise self._api.no_zone(name)
+        for zone in zones:
+            await apply(self, zone, name, change)
 
 
 async def apply(sets: RecordSets, zone: str, name: str, change: Change) -> None:

@@ -29,6 +29,8 @@ from services.acme.handlers.access import (
 from services.acme.service import Acme
 from services.acme.store import accounts, certificates, orders
 from services.acme.store.certificates import CertificateRow
+from services.acme.store.orders import OrderRow
+from shared import idempotency
 from shared.database import Connection
 from shared.unit_of_work import UnitOfWork
 
@@ -65,7 +67,11 @@ async def renew_domain(command: RenewDomain, acme: Acme) -> Order:
     async with acme.runtime.unit_of_work(renewal) as work:
         found = await locked(work.connection, renewal)
         certificate = await certificates.of_kind(work.connection, found.id, staging=False)
-        if certificate is None or certificate.type is not CertificateType.LETSENCRYPT:
+        if (
+            certificate is None
+            or certificate.type is not CertificateType.LETSENCRYPT
+            or certificate.revoked_at is not None  # it is not listed, either
+        ):
             raise no_certificate(renewal)
         return await _renew(work, renewal, acme, found, certificate)
 
@@ -126,7 +132,7 @@ async def _begin(
     if current is not None:
         if not is_same(acme, current, kind, domain, issuance):
             raise in_progress(command, current)
-        return await work.answer(current.shown())
+        return await _answered(work, command, current)
     staging = issuance.staging or kind is OrderKind.DRY_RUN
     directory = acme.settings.directory(staging=staging)
     await _require_admitted(work.connection, found, domain, directory, command.actor)
@@ -141,7 +147,6 @@ async def _begin(
         actor=command.actor,
         request_id=work.request_id,
         renewed=renewed,
-        idempotency=command.call.idempotency,
     )
     assert order is not None  # noqa: S101 - the project is locked, and had none
     work.record(
@@ -151,7 +156,18 @@ async def _begin(
         detail={"order_id": str(order.id), "kind": kind, "domain": domain},
     )
     acme.orders_waiting.set()
-    return await work.answer(order.shown())
+    return await _answered(work, command, order)
+
+
+async def _answered(
+    work: UnitOfWork, command: ObtainCertificate | RenewPublicCertificate, order: OrderRow
+) -> Order:
+    """Return the answer, which is kept unless the order fails, or does so just now."""
+    key = command.call.idempotency
+    if key is None or await orders.answer(work.connection, order.id, key):
+        return await work.answer(order.shown())
+    await idempotency.forget(work.connection, key.scope, key.key)
+    return await work.answer(order.shown(), secret=True)
 
 
 async def _require_admitted(

@@ -54,9 +54,8 @@ async def get_renewal_schedule(command: GetRenewalSchedule, acme: Acme) -> Renew
     authorise(command.actor, command)
     async with acme.runtime.database.connection() as connection:
         next_run, last_run = await schedule.schedule(connection)
-    return RenewalSchedule(
-        active=acme.settings.acme_auto_renew, next_run=next_run, last_run=last_run
-    )
+    active = acme.settings.acme_auto_renew
+    return RenewalSchedule(active=active, next_run=next_run if active else None, last_run=last_run)
 
 
 async def get_http_challenge(command: GetHttpChallenge, acme: Acme) -> HttpChallenge:

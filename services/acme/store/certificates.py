@@ -1,7 +1,7 @@
 """Certificates of projects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final
 
@@ -55,8 +55,8 @@ ORDER BY not_after, id LIMIT $3
 
 
 @dataclass(frozen=True, slots=True)
-class NewCertificate:
-    """What is stored of a certificate. The last fields say how it is renewed, if it is."""
+class _Certificate:
+    """What a certificate is, with its key."""
 
     id: int
     project_id: str
@@ -74,6 +74,12 @@ class NewCertificate:
     not_after: datetime
     chain_pem: str
     sealed_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewCertificate(_Certificate):
+    """What is stored of a certificate. The fields say how it is renewed, if it is."""
+
     account_id: int | None = None
     issuance: str | None = None
     sealed_credentials: bytes | None = None
@@ -88,25 +94,9 @@ class NewCertificate:
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateRow:
+class CertificateRow(_Certificate):
     """A certificate with all that the service knows of it; `looked_at` is the database's time."""
 
-    id: int
-    project_id: str
-    staging: bool
-    type: CertificateType
-    domain: str
-    names: tuple[str, ...]
-    fingerprint: str
-    serial_hex: str
-    subject: str
-    issuer: str
-    issuer_common_name: str | None
-    issuer_organization: str | None
-    not_before: datetime
-    not_after: datetime
-    chain_pem: str
-    sealed_key: bytes
     revoked_at: datetime | None
     account_id: int | None
     issuance: str | None
@@ -133,7 +123,7 @@ class Listed:
     revoked: bool
 
 
-_COLUMNS: Final = tuple(CertificateRow.__slots__)
+_COLUMNS: Final = tuple(each.name for each in fields(CertificateRow))
 
 
 async def new_id(connection: Connection) -> int:
@@ -166,7 +156,7 @@ async def remove(connection: Connection, project_id: str, *, staging: bool) -> N
 
 async def insert(connection: Connection, certificate: NewCertificate) -> CertificateRow:
     """Add a certificate where the project has none of its kind."""
-    values: Sequence[object] = [getattr(certificate, name) for name in NewCertificate.__slots__]
+    values: Sequence[object] = [getattr(certificate, each.name) for each in fields(NewCertificate)]
     row = _row(await connection.fetchrow(_INSERT, *values))
     assert row is not None  # noqa: S101 - it was inserted
     return row
@@ -201,7 +191,7 @@ async def page(connection: Connection, after: tuple[datetime, int], limit: int) 
 
 
 def _shown(
-    certificate: "NewCertificate | CertificateRow",
+    certificate: NewCertificate | CertificateRow,
     now: datetime,
     revoked_at: datetime | None,
     last_renew_error: str | None,

@@ -21,11 +21,21 @@ KEPT_DAYS: Final = 90
 _ACTIVE: Final = "SELECT * FROM acme_order WHERE project_id = $1 AND state = 'pending'"
 _INSERT: Final = """
 INSERT INTO acme_order (id, project_id, kind, request, waits, domain, names, staging, directory,
-    account_id, issuance, sealed_credentials, replaces, renewed_from, actor, request_id,
-    idempotency_scope, idempotency_key)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+    account_id, issuance, sealed_credentials, replaces, renewed_from, actor, request_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (project_id) WHERE state = 'pending' DO NOTHING
 RETURNING *
+"""
+# Never waits for whoever works on the order, and would wait for the project's lock in turn.
+_ANSWER: Final = """
+WITH pending AS (
+    SELECT id FROM acme_order WHERE id = $1 AND state = 'pending' FOR KEY SHARE SKIP LOCKED
+)
+INSERT INTO order_answer SELECT id, $2, $3 FROM pending RETURNING true
+"""
+_FORGET_ANSWERS: Final = """
+DELETE FROM idempotency USING order_answer AS answer
+WHERE answer.order_id = $1 AND (idempotency.scope, idempotency.key) = (answer.scope, answer.key)
 """
 _GET: Final = "SELECT * FROM acme_order WHERE id = $1"
 _LIST: Final = """
@@ -104,7 +114,6 @@ class NewOrder:
     renewed_from: datetime | None
     actor: Principal
     request_id: str
-    idempotency: IdempotencyKey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +141,6 @@ class OrderRow:
     expires_at: datetime | None
     actor: Principal
     request_id: str
-    idempotency_scope: str | None
-    idempotency_key: str | None
     attempts: int
     error: str | None
     result: str | None
@@ -171,7 +178,6 @@ async def active(connection: Connection, project_id: str) -> OrderRow | None:
 
 async def insert(connection: Connection, order: NewOrder) -> OrderRow | None:
     """Begin an order; return None where one of the project goes on."""
-    key = order.idempotency
     return _row(
         await connection.fetchrow(
             _INSERT,
@@ -191,10 +197,18 @@ async def insert(connection: Connection, order: NewOrder) -> OrderRow | None:
             order.renewed_from,
             order.actor.model_dump_json(),
             order.request_id,
-            key.scope if key else None,
-            key.key if key else None,
         )
     )
+
+
+async def answer(connection: Connection, order_id: UUID, key: IdempotencyKey) -> bool:
+    """Remember that a request is answered with an order; return False where that may be ending."""
+    return await connection.fetchval(_ANSWER, order_id, key.scope, key.key) is not None
+
+
+async def forget_answers(connection: Connection, order_id: UUID) -> None:
+    """Let requests be made again that were answered with an order that failed."""
+    await connection.execute(_FORGET_ANSWERS, order_id)
 
 
 async def get(connection: Connection, order_id: UUID) -> OrderRow | None:

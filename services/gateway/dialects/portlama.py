@@ -18,6 +18,7 @@ from contracts.acme import (
     DomainCertificate,
     GetRenewalSchedule,
     ListDomainCertificates,
+    OrderState,
     RenewDomain,
 )
 from contracts.agents import (
@@ -253,6 +254,8 @@ _PKCS12: Final[dict[int | str, dict[str, Any]]] = {
 # --- Certificates at a glance -------------------------------------------------------------------
 
 _NO_DOMAIN: Final = Refusal(HTTPStatus.NOT_FOUND, "Certificate not found")
+_RELOAD_GOES_ON: Final = "Certificate renewed but nginx reload failed"
+"""To whoever waited for it, one that has not come to an end in time has failed."""
 _NOT_RENEWED: Final = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Certificate renewal failed")
 
 overview = _routes("certificates", {})
@@ -317,8 +320,9 @@ async def renew_domain(
             raise CertwireError(ErrorCode.ORDER_FAILED, NOT_IN_TIME) from None
         raise
     expiry = order.certificate.expires_at if order.certificate else None
-    if order.warning is not None:
-        return RenewedDomainWithWarning(domain=domain, new_expiry=expiry, warning=order.warning)
+    warning = order.warning if order.state is not OrderState.PENDING else _RELOAD_GOES_ON
+    if warning is not None:
+        return RenewedDomainWithWarning(domain=domain, new_expiry=expiry, warning=warning)
     return RenewedDomain(domain=domain, new_expiry=expiry)
 
 

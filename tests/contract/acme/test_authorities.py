@@ -221,7 +221,7 @@ async def test_external_accounts(place: Place, names: ChallengeDns) -> None:
         async with replica(settings_for(place, strict, names)) as one:
             await one.prepare("a", "a.example.com")
             order = await one.ended((await one.obtain("a")).id)
-            assert "CERTWIRE_ACME_EAB_KID" in text_of(order)
+            assert "wants accounts to be bound" in text_of(order)
         bound = settings_for(
             place,
             strict,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
@@ -167,6 +168,21 @@ async def test_a_provider_that_is_away_is_asked_again(alone: Replica, zone: Zone
     assert await zone.tables.values(RECORDS) == [1]
     zone.provider.always = None
     await zone.tables.run("UPDATE acme.dns_record SET remove_at = now()")
+    assert await zone.gone(alone)
+
+
+async def test_nobody_waits_for_a_provider_longer_than_an_answer_may_take(
+    alone: Replica, zone: Zone
+) -> None:
+    """The project would be locked all the time."""
+    await alone.prepare("api", "api.example.com")
+    zone.provider.always = status(429, retry_after="3600")
+    order = await alone.ended((await alone.obtain("api", **by_dns())).id)
+    zone.provider.always = None
+    assert order.error is not None
+    assert order.error.detail.startswith("DNS provider error: ")
+    assert order.ended_at is not None
+    assert order.ended_at - order.created_at < timedelta(seconds=10)
     assert await zone.gone(alone)
 
 

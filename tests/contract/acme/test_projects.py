@@ -234,6 +234,8 @@ async def test_revocation_is_the_ca_s_and_stays(acme: Dialogue) -> None:
         )
     page = await acme.ask(ListDomainCertificates, actor=ADMIN)
     assert page.certificates == ()
+    error = await refused(acme.ask(RenewDomain, domain="shop.example.com", actor=ADMIN))
+    assert error.code is ErrorCode.NOT_FOUND, "as it is not listed"
     assert (await acme.obtained()).status is CertificateStatus.VALID
 
 
@@ -303,6 +305,26 @@ async def test_an_obtain_is_repeated_under_its_key_unless_it_failed(acme: Dialog
     assert third.id == second.id
     orders = await acme.ask(ListOrders, project_id="shop")
     assert [order.id for order in orders.orders] == [second.id, first.id]
+
+
+async def test_who_joins_an_order_that_fails_may_ask_again_as_well(acme: Dialogue) -> None:
+    await acme.project()
+    acme.names.set_a("shop.example.com", "127.0.0.2")
+    fields = {"project_id": "shop", "issuance": http_issuance()}
+    async with acme.tables.locked("acme.http_challenge"):
+        first = await acme.ask(ObtainCertificate, key="first", **fields)
+        second = await acme.ask(ObtainCertificate, key="second", **fields)
+        assert second.id == first.id
+    assert (await acme.ended(first.id)).state is OrderState.FAILED
+    acme.names.clear_a("shop.example.com")
+    again = await acme.ask(ObtainCertificate, key="second", **fields)
+    assert again.id != first.id
+    joined = await acme.ask(ObtainCertificate, key="first", **fields)
+    assert joined.id == again.id
+    certificate_of(await acme.ended(again.id))
+    for key in ("first", "second"):
+        assert (await acme.ask(ObtainCertificate, key=key, **fields)).id == again.id
+    assert len((await acme.ask(ListOrders, project_id="shop")).orders) == 2
 
 
 async def test_the_administrator_lists_those_first_that_end_first(acme: Dialogue) -> None:

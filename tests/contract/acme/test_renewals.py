@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from contracts.acme import GetRenewalSchedule, OrderKind, OrderState
+from services.acme.handlers.overview import get_renewal_schedule
 from services.acme.renewals import Renewals
 from services.acme.service import Acme
 from services.acme.settings import AcmeSettings
@@ -15,8 +16,9 @@ from tests.contract.acme.conftest import settings_for
 from tests.contract.acme.crashing import Replica, answering_for, replica
 from tests.contract.acme.dialogue import ADMIN, Dialogue, certificate_of
 from tests.support.eventually import eventually
-from tests.support.pebble import ChallengeDns, Pebble
+from tests.support.pebble import ANOTHER_ACCOUNT, ChallengeDns, Pebble
 from tests.support.registry import Tables
+from tests.support.running import call
 from tests.support.servers import Place, PostgresServer
 
 DUE = "UPDATE acme.certificate SET renew_at = now() WHERE project_id = ANY($1)"
@@ -72,6 +74,17 @@ async def test_a_certificate_that_is_due_is_renewed_by_whoever_finds_it(acme: Di
     assert timedelta(days=90 * (2 / 3 - 0.05) - 1) <= age <= timedelta(days=60)
 
 
+async def test_what_is_not_renewed_by_itself_has_no_next_run(
+    settings: AcmeSettings, authority: Pebble
+) -> None:
+    by_hand = settings.model_copy(update={"acme_auto_renew": False})
+    async with replica(by_hand) as one, answering_for(one.acme, authority.http_port):
+        await obtained(one, "a")
+        asked = GetRenewalSchedule(call=call(), actor=ADMIN)
+        schedule = await get_renewal_schedule(asked, one.acme)
+    assert (schedule.active, schedule.next_run) == (False, None)
+
+
 async def test_one_that_is_not_to_be_renewed_is_left_alone(alone: Replica, tables: Tables) -> None:
     await obtained(alone, "a", auto_renew=False)
     await tables.run(
@@ -112,6 +125,7 @@ async def test_a_failed_renewal_says_why_and_is_tried_again(
     alone: Replica, tables: Tables, names: ChallengeDns
 ) -> None:
     await obtained(alone, "a")
+    await tables.run(ANOTHER_ACCOUNT, "a.example.com")
     names.set_a("a.example.com", "127.0.0.2")
     try:
         for failures in (1, 2):

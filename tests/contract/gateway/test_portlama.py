@@ -18,6 +18,7 @@ from contracts.acme import (
     GetOrder,
     GetRenewalSchedule,
     ListDomainCertificates,
+    OrderState,
     RenewDomain,
 )
 from contracts.agents import (
@@ -482,6 +483,11 @@ async def test_a_renewal_that_takes_too_long_is_500(
         assert "goes on" in answer.json()["details"]
         services.answers[RenewDomain] = CertwireError(ErrorCode.OUTCOME_UNKNOWN)
         assert (await admin.post(RENEW_DOMAIN)).status_code == 500
+        delivered = ended(state=OrderState.PENDING)
+        services.says({RenewDomain: delivered, GetOrder: delivered})
+        answer = await admin.post(RENEW_DOMAIN)
+        assert answer.status_code == 200, "it is renewed, though the reload goes on"
+        assert answer.json()["warning"] == "Certificate renewed but nginx reload failed"
 
 
 @pytest.mark.parametrize("name", ["192.0.2.1", "a.7", f"{'0' * 63}.{'1' * 63}"])

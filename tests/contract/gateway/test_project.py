@@ -27,6 +27,7 @@ from contracts.acme import (
     Order,
     OrderKind,
     OrderList,
+    OrderState,
     Preflight,
     PreflightCheck,
     ProjectPage,
@@ -623,6 +624,11 @@ async def test_an_order_that_takes_too_long_is_504_and_goes_on(
         status, text = refusal(await tool.post(f"{CERTIFICATE}/{path}", json=OBTAIN))
         assert (status, "goes on" in text) == (504, True)
         assert 0.45 < time.monotonic() - began < 3
+        delivered = ended(state=OrderState.PENDING)
+        commands = (ObtainCertificate, RenewPublicCertificate, GetOrder)
+        stand_in.says(dict.fromkeys(commands, delivered))
+        answer = await tool.post(f"{CERTIFICATE}/{path}", json=OBTAIN)
+        assert answer.status_code == 200, "there is a certificate"
 
 
 @pytest.mark.usefixtures("quick", "services")

@@ -150,11 +150,15 @@ class RenewedView(Answer):
     renewed_from: Moment | None
 
 
+class StagingRenewedView(RenewedView):
+    staging: Literal[True] = True
+
+
 class Renewed(Answer):
     """The new certificate; `renewed_from` is when the old one was issued."""
 
     success: Literal[True] = True
-    certificate: RenewedView
+    certificate: StagingRenewedView | RenewedView
 
 
 class CheckView(Answer):
@@ -230,8 +234,9 @@ async def renew_certificate(project_id: Id, exchange: Current) -> Renewed:
     )
     order = await outcome(exchange, actor, begun)
     certificate = _certificate_of(order)
+    kind = StagingRenewedView if certificate.staging else RenewedView
     return Renewed(
-        certificate=RenewedView(
+        certificate=kind(
             domain=certificate.domain,
             issued_at=certificate.issued_at,
             expires_at=certificate.expires_at,

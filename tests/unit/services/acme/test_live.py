@@ -546,6 +546,8 @@ async def test_without_a_directory_nothing_is_done(place: Place, projects: Proje
     live = Live(runtime, settings, settings.sealer)
     await projects.obtain()
     assert not live.is_kept
+    where = "/etc/letsencrypt/live/app.example.com/fullchain.pem"
+    assert str(live.path_of("app.example.com")) == where
     assert await live.deliver(DOMAIN) is None
     assert await live.warnings() == []
     await runtime.close()

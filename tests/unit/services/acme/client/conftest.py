@@ -12,8 +12,10 @@ from tests.support.csr import new_key
 from tests.support.hostile_ca import HostileCa, address_of, hostile_ca, serving
 from tests.support.pebble import LOOPBACK
 
-CALL_SECONDS = 2.0
-"""Of the client here: what hangs has to be given up after that."""
+CALL_SECONDS = 8.0
+"""Of the client here, half of it for a request: far above what any answer takes."""
+IMPATIENT_SECONDS = 2.0
+"""Where something hangs, which has to be given up after that."""
 
 
 @dataclass
@@ -34,6 +36,12 @@ async def hostile() -> AsyncIterator[HostileCa]:
 async def client(hostile: HostileCa) -> AsyncIterator[AcmeClient]:
     async with http_client(hostile.ca_file) as http:
         yield AcmeClient(hostile.directory_url, http, call_seconds=CALL_SECONDS)
+
+
+@pytest.fixture
+async def impatient(hostile: HostileCa) -> AsyncIterator[AcmeClient]:
+    async with http_client(hostile.ca_file) as http:
+        yield AcmeClient(hostile.directory_url, http, call_seconds=IMPATIENT_SECONDS)
 
 
 @pytest.fixture

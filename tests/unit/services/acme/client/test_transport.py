@@ -21,9 +21,9 @@ from tests.support.hostile_ca import (
     serving,
 )
 from tests.support.pebble import LOOPBACK
-from tests.unit.services.acme.client.conftest import CALL_SECONDS, Elsewhere
+from tests.unit.services.acme.client.conftest import IMPATIENT_SECONDS, Elsewhere
 
-GIVEN_UP_SECONDS = 10 * CALL_SECONDS
+GIVEN_UP_SECONDS = 10 * IMPATIENT_SECONDS
 """Generous, for a busy machine; nothing here would ever end by itself."""
 MEBIBYTE = 1024 * 1024
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -142,21 +142,21 @@ async def _drop_by_drop(writer: asyncio.StreamWriter) -> None:
 
 @pytest.mark.parametrize("hangs", [_nothing, _half_a_head, _half_a_body, _drop_by_drop])
 async def test_what_hangs_is_given_up(
-    hostile: HostileCa, client: AcmeClient, hangs: Callable[..., Awaitable[None]]
+    hostile: HostileCa, impatient: AcmeClient, hangs: Callable[..., Awaitable[None]]
 ) -> None:
     hostile.replies["/dir"] = Reply(raw=hangs)
     async with asyncio.timeout(GIVEN_UP_SECONDS):
         with pytest.raises(CaUnavailable, match="in time"):
-            await client.directory()
+            await impatient.directory()
 
 
 async def test_those_who_wait_for_what_hangs_are_given_up_together(
-    hostile: HostileCa, client: AcmeClient
+    hostile: HostileCa, impatient: AcmeClient
 ) -> None:
     hostile.replies["/dir"] = Reply(raw=_nothing)
     async with asyncio.timeout(GIVEN_UP_SECONDS):
         results = await asyncio.gather(
-            *(client.directory() for _ in range(50)), return_exceptions=True
+            *(impatient.directory() for _ in range(50)), return_exceptions=True
         )
     assert {type(result) for result in results} == {CaUnavailable}
 
@@ -224,7 +224,7 @@ async def test_a_handshake_that_hangs(hostile: HostileCa) -> None:
     with socket.create_server((LOOPBACK, 0)) as listener:
         url = f"https://{address_of(listener)}/dir"
         async with serving(listener, silent), http_client(hostile.ca_file) as http:
-            client = AcmeClient(url, http, call_seconds=CALL_SECONDS)
+            client = AcmeClient(url, http, call_seconds=IMPATIENT_SECONDS)
             async with asyncio.timeout(GIVEN_UP_SECONDS):
                 with pytest.raises(CaUnavailable, match="in time"):
                     await client.directory()

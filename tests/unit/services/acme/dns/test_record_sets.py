@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.acme.dns import DnsProviderError, record_sets
-from services.acme.dns.record_sets import ChangedError, TxtSet, adding, apply, removing
+from services.acme.dns.record_sets import ChangedError, RecordSets, TxtSet, adding, apply, removing
 
+WHERE = ("zone", "name")
 VALUES = st.sampled_from("abcd")
 SETS = st.one_of(
     st.none(),
@@ -16,19 +17,24 @@ SETS = st.one_of(
 )
 
 
-class Memory:
+class Memory(RecordSets):
     """A provider with one set, which others may change between a look and a change."""
 
     def __init__(self, found: TxtSet | None = None) -> None:
         self.found = found
         self.refused = 0
 
-    async def read(self, _zone: str, _name: str) -> TxtSet | None:
+    async def public_zones(self, name: str) -> list[str]:
+        return [name]
+
+    async def read(self, zone: str, name: str) -> TxtSet | None:
+        assert (zone, name) == WHERE
         found = self.found
         await asyncio.sleep(0)
         return found
 
-    async def replace(self, _zone: str, _name: str, old: TxtSet | None, new: TxtSet | None) -> None:
+    async def replace(self, zone: str, name: str, old: TxtSet | None, new: TxtSet | None) -> None:
+        assert (zone, name) == WHERE
         await asyncio.sleep(0)
         if old != self.found:
             self.refused += 1
@@ -62,7 +68,7 @@ def test_what_was_added_and_removed_was_never_there(found: TxtSet | None, value:
 async def test_nothing_is_written_where_nothing_changes() -> None:
     sets = Memory(TxtSet(300, ("a",)))
     before = sets.found
-    await apply(sets, "zone", "name", adding("a", 1))
+    await apply(sets, *WHERE, adding("a", 1))
     assert sets.found is before
 
 
@@ -70,11 +76,11 @@ async def test_those_who_meet_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(record_sets, "PAUSE_SECONDS", 0.001)
     sets = Memory(TxtSet(300, ("other",)))
     values = [str(number) for number in range(8)]
-    await asyncio.gather(*(apply(sets, "zone", "name", adding(value, 1)) for value in values))
+    await asyncio.gather(*(apply(sets, *WHERE, adding(value, 1)) for value in values))
     assert sets.found is not None
     assert sorted(sets.found.values) == sorted([*values, "other"])
     assert sets.refused
-    await asyncio.gather(*(apply(sets, "zone", "name", removing(value)) for value in values))
+    await asyncio.gather(*(apply(sets, *WHERE, removing(value)) for value in values))
     assert sets.found == TxtSet(1, ("other",))
 
 
@@ -105,6 +111,6 @@ async def test_there_is_an_end(
     monkeypatch.setattr(record_sets, "PAUSE_SECONDS", 0)
     sets = Restless(changes=changes)
     with pytest.raises(DnsProviderError, match=words) as caught:
-        await apply(sets, "zone", "name", adding("a", 1))
+        await apply(sets, *WHERE, adding("a", 1))
     assert sets.refused == attempts
     assert caught.value.transient is changes
