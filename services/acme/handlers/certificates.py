@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Final
 
 from cryptography import x509
@@ -50,6 +51,7 @@ from services.acme.store.certificates import CertificateRow, NewCertificate
 from services.acme.store.sealed import ACCOUNT_KEY, CERTIFICATE_KEY
 from shared import idempotency
 from shared.clock import rfc3339, utc_now
+from shared.database import clock
 from shared.unit_of_work import UnitOfWork
 
 ANSWER_SECONDS: Final = 1.0
@@ -190,7 +192,7 @@ async def revoke_certificate(command: RevokePublicCertificate, acme: Acme) -> Do
 
     1. It was not answered before; there is a certificate, not revoked yet, and no order goes on.
     2. The CA revokes it, or has done so before.
-    3. That is committed with its event.
+    3. That is committed with its event, even where a renewal has replaced it meanwhile.
     """
     authorise(command.actor, command)
     key = command.call.idempotency
@@ -208,8 +210,11 @@ async def revoke_certificate(command: RevokePublicCertificate, acme: Acme) -> Do
         await locked(work.connection, command)
         revoked = await certificates.revoke(work.connection, certificate.id)
         if revoked is None:  # by somebody else at the same time, or another took its place
-            _require_revocable(await certificates.get(work.connection, certificate.id), command)
-        assert revoked is not None  # noqa: S101 - else it was refused
+            found_now = await certificates.get(work.connection, certificate.id)
+            if found_now is not None or certificate.type is CertificateType.CUSTOM:
+                _require_revocable(found_now, command)
+            now = await clock(work.connection)
+            revoked = replace(certificate, revoked_at=now)  # what the CA has done is told
         assert revoked.revoked_at is not None  # noqa: S101 - it was just set
         reason = RevocationReason.UNSPECIFIED
         work.record(

@@ -44,6 +44,7 @@ from tests.contract.acme.dialogue import (
     key_of,
     upload_for,
 )
+from tests.support.eventually import eventually
 
 Kinds = tuple[type[Command[Any]], ...]
 USER = Principal(kind=PrincipalKind.USER, id="2", name="u", role=Role.USER)
@@ -257,6 +258,26 @@ async def test_of_many_revocations_one_counts(acme: Dialogue) -> None:
     assert len(errors) == 5
     assert {error.code for error in errors} == {ErrorCode.ALREADY_REVOKED}
     assert [name for name, _ in await acme.events()].count("certificate.revoked") == 1
+
+
+async def test_a_revocation_at_the_ca_is_told_whatever_became_of_the_certificate(
+    acme: Dialogue,
+) -> None:
+    await acme.project()
+    certificate = await acme.obtained()
+
+    async def is_revoked() -> bool:
+        status = acme.authority.status(int(certificate.serial_hex, 16))
+        return bool(status["Status"] == "Revoked")
+
+    async with acme.tables.locked("acme.project"):
+        revoking = asyncio.create_task(acme.ask(RevokePublicCertificate, project_id="shop"))
+        await eventually(is_revoked, "the CA has revoked it")
+        await acme.tables.run("DELETE FROM acme.certificate")
+    await revoking
+    name, event = (await acme.events())[-1]
+    assert (name, event["fingerprint"]) == ("certificate.revoked", certificate.fingerprint)
+    assert "cert_revoke" in {action for action, _ in await acme.actions()}
 
 
 async def test_what_needs_a_certificate_says_so(acme: Dialogue) -> None:
