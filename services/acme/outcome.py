@@ -15,7 +15,7 @@ from contracts.events import CertificateIssued, CertificateRenewed, Event, Order
 from services.acme import metrics
 from services.acme.client import CaUnavailable, certificate_id
 from services.acme.domain.material import Material
-from services.acme.domain.orders import OrderFailedError, without_credentials
+from services.acme.domain.orders import OrderFailedError, is_about_name, without_credentials
 from services.acme.domain.renewal import renewal_time, retry_time
 from services.acme.keys import private_der
 from services.acme.leases import holding
@@ -259,6 +259,8 @@ class Outcome:
         """Leave the CA alone for as long as it wants, where that is about the CA itself."""
         seconds = problem.retry_after_seconds
         if seconds is None or seconds > PAUSE_MOST_SECONDS:
+            return
+        if is_about_name(order.domain, problem.reason):
             return
         per_hour = self._acme.settings.acme_renewals_per_hour
         async with self._acme.runtime.database.statement() as connection:

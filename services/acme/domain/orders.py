@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -84,6 +85,17 @@ def challenge_failed(challenge: ChallengeType, reason: str) -> OrderFailedError:
     if challenge is ChallengeType.HTTP_01:
         return OrderFailedError(f"HTTP-01 challenge failed: {OWNERSHIP}", reason)
     return OrderFailedError(f"DNS-01 challenge failed: {reason or OWNERSHIP}", reason)
+
+
+def is_about_name(domain: str, said: str) -> bool:
+    """Return whether a CA's words name the domain, or one above it, and so are not about the CA.
+
+    Let's Encrypt names what a limit is about, save for a limit of the exact set of names.
+    """
+    labels = domain.removeprefix(WILDCARD).split(".")
+    names = "|".join(re.escape(".".join(labels[at:])) for at in range(len(labels) - 1))
+    pattern = rf"(?<![\w.-])(?:{names})(?![\w-]|\.\w)|\bexact set of\b"
+    return re.search(pattern, said, re.IGNORECASE) is not None
 
 
 def put_off_seconds(attempts: int, retry_after_seconds: int | None) -> float:

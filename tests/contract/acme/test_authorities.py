@@ -92,14 +92,24 @@ async def test_a_rate_limit_is_respected(
     assert text_of(await failed(alone))
 
 
-async def test_a_long_limit_is_of_one_name_only(
-    alone: Replica, hostile: HostileCa, tables: Tables
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("too many certificates", 100_000),
+        ('too many failed authorizations (5) for "www.example.com" in the last 1h0m0s', 600),
+    ],
+)
+async def test_a_limit_that_is_long_or_names_a_domain_is_of_one_name_only(
+    alone: Replica, hostile: HostileCa, tables: Tables, words: str, seconds: int
 ) -> None:
-    limited = problem("rateLimited", "too many certificates for www.example.com", 429)
-    limited.headers.append(("Retry-After", "100000"))
+    limited = problem("rateLimited", words, 429)
+    limited.headers.append(("Retry-After", str(seconds)))
     hostile.replies["/new-order"] = limited
     await failed(alone)
     assert await tables.values("SELECT paused_until FROM acme.authority") == []
+    with pytest.raises(CertwireError) as refused:
+        await alone.obtain("www")
+    assert refused.value.code is ErrorCode.CA_UNAVAILABLE
     await alone.prepare("other", "other.example.com")
     assert (await alone.obtain("other")).state is OrderState.PENDING
 

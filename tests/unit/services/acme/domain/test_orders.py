@@ -11,6 +11,7 @@ from contracts.principal import system
 from services.acme.domain.orders import (
     OrderFailedError,
     challenge_failed,
+    is_about_name,
     names_of,
     put_off_seconds,
     request_hash,
@@ -108,3 +109,23 @@ def test_orders_wait_longer_each_time_and_as_long_as_the_ca_says() -> None:
     assert waits == sorted(waits)
     assert waits[-1] == 60
     assert put_off_seconds(0, 300) == 300
+
+
+@pytest.mark.parametrize(
+    ("domain", "said", "expected"),
+    [
+        ("a.example.com", 'rateLimited: 5 failed for "a.example.com" in 1h', True),
+        ("a.example.com", 'too many certificates (50) already issued for "example.com"', True),
+        ("*.Example.com", "no more for EXAMPLE.COM.", True),
+        ("a.example.com", "too many certificates for this exact set of identifiers", True),
+        ("a.example.com", 'failed for "b.example.com"', False),
+        ("a.example.com", "failed for notexample.com and example.com.evil", False),
+        ("a.example.com", "too many new orders (300) from this account, com", False),
+        ("a.example.com", "see https://letsencrypt.org/docs/rate-limits/", False),
+        ("a-b.c", "failed for a-b-c and x-a-b.c", False),
+    ],
+)
+def test_a_limit_is_about_a_name_where_it_names_it(
+    domain: str, said: str, *, expected: bool
+) -> None:
+    assert is_about_name(domain, said) is expected
