@@ -29,6 +29,7 @@ from services.acme.store import challenges, dns_records
 from services.acme.store.dns_records import DnsRecord
 from services.acme.store.orders import OrderRow
 from services.acme.store.sealed import RECORD_CREDENTIALS
+from shared.secrets import UnsealError
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -144,6 +145,10 @@ class Answers:
 
     async def _remove(self, record: DnsRecord) -> None:
         row = RECORD_CREDENTIALS.row(record.id)
+        async with self._acme.runtime.database.statement() as connection:
+            if await dns_records.is_wanted(connection, record):
+                await dns_records.forget(connection, record.id)  # the other order removes it
+                return
         try:
             credentials = json.loads(self._acme.sealer.open(record.sealed_credentials, row))
             access = DnsAccess(provider=DnsProviderName(record.provider), credentials=credentials)
@@ -151,6 +156,9 @@ class Answers:
                 await self._acme.provider(access).remove(record.name, record.value)  # 3
         except (DnsProviderError, TimeoutError) as error:
             await self._try_again(record, str(error) or "no answer in time")
+            return
+        except (UnsealError, ValueError):
+            await self._try_again(record, "the credentials cannot be read")
             return
         async with self._acme.runtime.database.statement() as connection:
             await dns_records.forget(connection, record.id)

@@ -61,7 +61,11 @@ async def begin(
             account_id=account.id,
             issuance=text,
             sealed_credentials=sealed,
-            replaces=renewed.ari_id if renewed is not None else None,
+            replaces=(
+                renewed.ari_id
+                if renewed is not None and renewed.account_id == account.id
+                else None  # another CA, or another account, knows nothing of it
+            ),
             renewed_from=renewed.not_before if renewed is not None else None,
             actor=actor,
             request_id=request_id,

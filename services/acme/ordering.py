@@ -70,6 +70,8 @@ POLL_MOST_SECONDS: Final = 60.0
 """The most that it gets where it does: the order would be for nobody."""
 GONE: Final = frozenset({"malformed", "notFound", "orderNotFound", "unauthorized"})
 """What CAs say of an order that they have forgotten; RFC 8555 has no type for it."""
+PROOFS_MOST: Final = 5
+"""So often are the names of one order proved, which is once, unless the CA is out of its mind."""
 RATE_LIMITED: Final = "rateLimited"
 
 
@@ -109,12 +111,16 @@ class Ordering:
         key, csr = await self._key(order, lease, issuance)  # 1
         account = await self._account(order, client)  # 2
         at_ca = await self._begun(order, lease, client, account)  # 3
-        pause = _Pause(order.created_at)
+        pause, proofs = _Pause(order.created_at), 0
         while at_ca.status is not OrderStatus.VALID:
             if at_ca.status is OrderStatus.INVALID:
                 raise await self._invalid(client, account, at_ca, issuance.challenge_type)
             if at_ca.status is OrderStatus.PENDING:
-                if not await self._prove(order, lease, client, account, at_ca, issuance):  # 4
+                if await self._prove(order, lease, client, account, at_ca, issuance):  # 4
+                    proofs += 1
+                    if proofs > PROOFS_MOST:
+                        raise CaMisbehaves("it wants the same names proved again and again")
+                if proofs != 1:  # after the first proof it is ready, as a rule
                     await pause.take(at_ca.retry_after_seconds)
             elif at_ca.status is OrderStatus.READY:
                 at_ca = await self._finalized(client, account, at_ca, csr)  # 5
@@ -203,9 +209,10 @@ class Ordering:
                 async with self._acme.runtime.database.statement() as connection:
                     await accounts.registered(connection, order.account_id, None)
                 raise CaUnavailable("the CA does not know our account any more") from problem
-            if replaces is None or problem.type not in {"alreadyReplaced", "malformed", "conflict"}:
+            if replaces is None:
                 raise
-        # RFC 9773 section 5: the CA has seen another replacement; it is a certificate all the same.
+        # RFC 9773 section 5: the CA has seen another replacement, or knows nothing of what is to be
+        # replaced, and not every CA says so in the same words. If it is that, this order is good.
         async with holding(self._acme, order.id, lease) as connection:
             await orders.replace_nothing(connection, order.id)
         return await client.new_order(account, order.names, profile=profile)
@@ -238,12 +245,31 @@ class Ordering:
         ]
         if asked:
             await self._answers.put(order, lease, issuance, account, asked)
-        for _, challenge in open_ones:
+        for url, challenge in open_ones:
             if challenge.status is ChallengeStatus.PENDING:
-                await client.answer(account, challenge.url)
+                await self._answer(client, account, url, challenge, issuance.challenge_type)
         for url, _ in open_ones:
             await self._until_proved(order, client, account, url, issuance.challenge_type)
         return bool(open_ones)
+
+    async def _answer(
+        self,
+        client: AcmeClient,
+        account: Account,
+        url: str,
+        challenge: Challenge,
+        kind: ChallengeType,
+    ) -> None:
+        """Tell the CA to look, unless it has done so since: an earlier reply was lost."""
+        try:
+            await client.answer(account, challenge.url)
+        except AcmeProblem:
+            authorization = await client.authorization(account, url)
+            if (
+                authorization.status is AuthorizationStatus.PENDING
+                and _challenge(authorization, kind).status is ChallengeStatus.PENDING
+            ):
+                raise
 
     async def _until_proved(
         self,
@@ -305,7 +331,7 @@ class Ordering:
 
     async def _unavailable(self, order: OrderRow, lease: UUID, problem: CaUnavailable) -> None:
         """Put off an order that the CA has; end one that it never took in, after some tries."""
-        limited = problem.retry_after_seconds is not None or RATE_LIMITED in problem.reason
+        limited = bool(problem.retry_after_seconds) or RATE_LIMITED in problem.reason
         if limited:
             await self._outcome.pause(order, problem)
         async with self._acme.runtime.database.connection() as connection:

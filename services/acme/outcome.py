@@ -117,6 +117,7 @@ class Outcome:
         text, credentials = without_credentials(issuance)
         now = await clock(connection)
         renews_itself = issuance.auto_renew
+        ari_id = certificate_id(material.leaf) if offers_ari else None
         return NewCertificate(
             id=new_id,
             project_id=order.project_id,
@@ -143,8 +144,8 @@ class Outcome:
                 if credentials is not None
                 else None
             ),
-            ari_id=certificate_id(material.leaf) if offers_ari else None,
-            ari_check_at=now if offers_ari and renews_itself else None,
+            ari_id=ari_id,
+            ari_check_at=now if ari_id is not None and renews_itself else None,
             renew_at=(
                 renewal_time(material.not_before, material.not_after, self._acme.share())
                 if renews_itself

@@ -16,7 +16,7 @@ from contracts.acme import OrderKind
 from contracts.audit import AuditObject
 from services.acme import metrics
 from services.acme.beginning import begin, issuance_of
-from services.acme.client import AcmeProblem, CaMisbehaves, CaUnavailable, NotOfferedError
+from services.acme.client import AcmeProblem, CaMisbehaves, CaUnavailable
 from services.acme.domain.renewal import time_in_window
 from services.acme.service import Acme
 from services.acme.store import accounts, certificates, schedule
@@ -24,6 +24,7 @@ from services.acme.store.schedule import AriQuestion
 from shared import outbox
 from shared.database import Connection
 from shared.identifiers import uuid7
+from shared.secrets import UnsealError
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Renewals:
                 else []
             )
             for certificate_id in found:
-                begun += await self._begin(certificate_id, connection)
+                begun += await self._begun(certificate_id, connection)
             if begun:
                 await accounts.take(connection, directory, begun)
         if begun:
@@ -79,6 +80,16 @@ class Renewals:
             acme.orders_waiting.set()
             acme.runtime.backlog.nudge()
         return len(found)
+
+    async def _begun(self, certificate_id: int, connection: Connection) -> bool:
+        """Begin a renewal; one that cannot be begun keeps no other one waiting."""
+        try:
+            async with connection.transaction():
+                return await self._begin(certificate_id, connection)
+        except (UnsealError, ValueError):
+            LOG.exception("a renewal cannot be begun", extra={"certificate": certificate_id})
+            await schedule.not_begun(connection, certificate_id, GUARD, "Internal error")
+            return False
 
     async def _begin(self, certificate_id: int, connection: Connection) -> bool:
         acme = self._acme
@@ -132,7 +143,7 @@ class Renewals:
         client = acme.client(acme.settings.directory(staging=question.staging))
         try:
             window = await client.renewal_info(question.ari_id)
-        except NotOfferedError:
+        except ValueError:  # `NotOfferedError`, or a name that ARI has no room for
             async with acme.runtime.database.statement() as connection:
                 await schedule.no_ari(connection, question.id)
             return

@@ -5,6 +5,7 @@ A replica that dies keeps its orders for as long as their leases, and then other
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import Final
 from uuid import UUID, uuid4
@@ -48,8 +49,9 @@ class Workers:
         """Forget orders that ended long ago."""
         while True:
             async with self._acme.runtime.database.statement() as connection:
-                await orders.prune(connection)
-            await asyncio.sleep(PRUNE_SECONDS)
+                is_done = not await orders.prune(connection)
+            if is_done:
+                await asyncio.sleep(PRUNE_SECONDS)
 
     async def _take(self) -> None:
         free = self._acme.settings.acme_concurrent_orders - len(self._tasks)
@@ -76,17 +78,24 @@ class Workers:
     async def _keep(self) -> None:
         """Keep the leases alive; end the work on an order that is another's by now."""
         seconds = self._acme.settings.acme_lease_seconds
+        kept_at = time.monotonic()
         while True:
             await asyncio.sleep(seconds / 3)
             ids = list(self._tasks)
+            asked_at = time.monotonic()
             if not ids:
+                kept_at = asked_at
                 continue
             try:
                 async with self._acme.runtime.database.statement() as connection:
                     kept = await orders.extend(connection, self._lease, seconds, ids)
             except Exception as problem:  # noqa: BLE001 - whatever it is: every commit checks the lease
                 LOG.warning("leases were not extended", extra={"problem": repr(problem)})
+                if time.monotonic() - kept_at > seconds:  # others have them by now
+                    for task in list(self._tasks.values()):
+                        task.cancel()
                 continue
+            kept_at = asked_at
             for order_id in set(ids) - kept:
                 if order_id in self._tasks:
                     self._tasks[order_id].cancel()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
 from contracts.acme import (
@@ -35,6 +35,7 @@ from services.acme.client import (
     CaMisbehaves,
     CaUnavailable,
     NotOfferedError,
+    SigningKey,
 )
 from services.acme.domain import material
 from services.acme.domain.permissions import authorise
@@ -285,13 +286,12 @@ async def _revoke_at_ca(
     assert row is not None  # noqa: S101 - certificates of CAs refer to it
     key = load_der_private_key(acme.sealer.open(row.sealed_key, ACCOUNT_KEY.row(row.id)), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - we made it
-    assert row.url is not None  # noqa: S101 - the account has a certificate
+    # RFC 8555 section 7.6: where the CA has forgotten the account, the own key will do.
+    signer = Account(key, row.url) if row.url is not None else _private_key(certificate, acme)
     leaf = x509.load_pem_x509_certificate(certificate.chain_pem.encode())
     try:
         async with asyncio.timeout(command.call.deadline - time.time() - ANSWER_SECONDS):
-            await acme.client(row.directory).revoke(
-                Account(key, row.url), leaf.public_bytes(Encoding.DER), None
-            )
+            await acme.client(row.directory).revoke(signer, leaf.public_bytes(Encoding.DER), None)
     except (CaUnavailable, TimeoutError) as problem:
         reason = problem.reason if isinstance(problem, CaUnavailable) else "no answer in time"
         said = problem.retry_after_seconds if isinstance(problem, CaUnavailable) else None
@@ -311,6 +311,13 @@ async def _revoke_at_ca(
         raise CertwireError(
             ErrorCode.ORDER_FAILED, f"The CA refused: {problem}", actor=command.actor
         ) from problem
+
+
+def _private_key(certificate: CertificateRow, acme: Acme) -> SigningKey:
+    der = acme.sealer.open(certificate.sealed_key, CERTIFICATE_KEY.row(certificate.id))
+    key = load_der_private_key(der, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # noqa: S101 - we made it
+    return key
 
 
 def _object(certificate: CertificateRow) -> AuditObject:

@@ -24,6 +24,11 @@ WHERE id IN (
 )
 RETURNING id, order_id, provider, sealed_credentials, name, value, attempts
 """
+_IS_WANTED: Final = """
+SELECT EXISTS (
+    SELECT FROM dns_record WHERE name = $1 AND value = $2 AND remove_at IS NULL
+)
+"""
 _FORGET: Final = "DELETE FROM dns_record WHERE id = $1"
 _POSTPONE: Final = """
 UPDATE dns_record SET remove_at = now() + make_interval(secs => $2) WHERE id = $1
@@ -72,6 +77,12 @@ async def end(connection: Connection, order_id: UUID) -> None:
 async def claim(connection: Connection, seconds: float, limit: int) -> list[DnsRecord]:
     """Take records that are to be removed."""
     return [DnsRecord(*row) for row in await connection.fetch(CLAIM, seconds, limit)]
+
+
+async def is_wanted(connection: Connection, record: DnsRecord) -> bool:
+    """Return whether an order that goes on needs the same record: CAs repeat what is pending."""
+    wanted: bool = await connection.fetchval(_IS_WANTED, record.name, record.value)
+    return wanted
 
 
 async def forget(connection: Connection, record_id: int) -> None:

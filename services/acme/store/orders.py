@@ -310,9 +310,9 @@ async def warn(connection: Connection, order_id: UUID, warning: str) -> None:
     await connection.execute(_WARN, order_id, warning)
 
 
-async def prune(connection: Connection) -> None:
-    """Forget orders that ended long ago."""
-    await connection.execute(_PRUNE, KEPT_DAYS)
+async def prune(connection: Connection) -> bool:
+    """Forget some orders that ended long ago; return whether there were any."""
+    return await connection.execute(_PRUNE, KEPT_DAYS) != "DELETE 0"
 
 
 def _row(row: asyncpg.Record | None) -> OrderRow | None:

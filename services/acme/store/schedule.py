@@ -6,15 +6,21 @@ from typing import Final
 
 from shared.database import Connection
 
-# Those that end first go first: expired ones, then those that expire, then the others. Rows are
-# locked after they are chosen, so that of however many are due only these few are sorted out.
+# Those that end first go first: expired ones, then those that expire, then the others; but what has
+# failed often goes last, else what never succeeds would use up what all may begin. Rows are locked
+# after they are chosen, so that of however many are due only these few are sorted out.
 DUE: Final = """
 SELECT id FROM certificate
 WHERE id = ANY(ARRAY(
     SELECT id FROM certificate WHERE renew_at <= now() AND staging = $1
-    ORDER BY not_after LIMIT $2
+    ORDER BY failures > 5, not_after LIMIT $2
 )) AND renew_at <= now()
-ORDER BY not_after FOR UPDATE SKIP LOCKED
+ORDER BY failures > 5, not_after FOR UPDATE SKIP LOCKED
+"""
+_NOT_BEGUN: Final = """
+UPDATE certificate SET renew_at = now() + $2::interval, failures = failures + 1,
+    last_renew_error = $3
+WHERE id = $1
 """
 _BEGUN: Final = "UPDATE certificate SET renew_at = now() + $2::interval WHERE id = $1"
 CLAIM_ARI: Final = """
@@ -31,7 +37,7 @@ UPDATE certificate SET ari_check_at = now() + $2::interval,
         WHEN renew_at IS NULL THEN NULL
         WHEN failures > 0 THEN renew_at
         WHEN renew_at BETWEEN $3 AND $4 THEN renew_at
-        ELSE $5::timestamptz
+        ELSE least($5::timestamptz, not_after - (not_after - not_before) / 10)
     END
 WHERE id = $1
 """
@@ -62,6 +68,13 @@ async def begun(connection: Connection, certificate_id: int, guard: timedelta) -
     await connection.execute(_BEGUN, certificate_id, guard)
 
 
+async def not_begun(
+    connection: Connection, certificate_id: int, again_in: timedelta, error: str
+) -> None:
+    """Say why a renewal cannot even begin, and try again later."""
+    await connection.execute(_NOT_BEGUN, certificate_id, again_in, error)
+
+
 async def claim_ari(connection: Connection, lease: timedelta, limit: int) -> list[AriQuestion]:
     """Take certificates whose CA is to be asked now; others take them after `lease`."""
     return [AriQuestion(*row) for row in await connection.fetch(CLAIM_ARI, lease, limit)]
@@ -75,7 +88,10 @@ async def ari_said(
     end: datetime,
     chosen: datetime,
 ) -> None:
-    """Renew at the chosen time, unless that is within the window already, or is being retried."""
+    """Renew at the chosen time, unless that is within the window already, or is being retried.
+
+    Whatever the CA says, it is before the last tenth of the certificate's life.
+    """
     await connection.execute(_ARI_SAID, certificate_id, again_in, start, end, chosen)
 
 

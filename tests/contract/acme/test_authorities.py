@@ -198,6 +198,19 @@ async def test_an_order_that_stays_pending_though_all_is_proved_is_asked_seldom(
     assert 2 <= len(hostile.asked_at("/order")) <= 8
 
 
+async def test_a_ca_that_wants_the_same_proof_again_and_again_is_given_up(
+    alone: Replica, hostile: HostileCa, tables: Tables
+) -> None:
+    """Each time the authorisation is pending first, and then valid."""
+    pending = dict(hostile.authorization)
+    valid = Reply({**pending, "status": "valid"})
+    hostile.replies["/authorization"] = [Reply(pending), valid] * 50
+    order = await failed(alone)
+    assert text_of(order).endswith("it wants the same names proved again and again")
+    assert len(hostile.asked_at("/challenge")) < 8
+    assert await nothing_is_left(tables)
+
+
 async def test_a_directory_of_former_settings_is_not_asked(
     alone: Replica, hostile: HostileCa, place: Place
 ) -> None:

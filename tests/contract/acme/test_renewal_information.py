@@ -107,15 +107,18 @@ async def test_an_answer_that_is_none_is_asked_for_later(
     assert after["ari_check_at"] - after["now"] > timedelta(hours=5)
 
 
-async def test_a_ca_that_has_seen_the_replacement_takes_the_order_all_the_same(
-    place: Place, tables: Tables
+@pytest.mark.parametrize(
+    ("kind", "status"), [("alreadyReplaced", 409), ("unauthorized", 403), ("malformed", 404)]
+)
+async def test_an_order_that_may_not_replace_is_an_order_all_the_same(
+    place: Place, tables: Tables, kind: str, status: int
 ) -> None:
     async with hostile_ca() as hostile, replica(settings_of(place, hostile)) as one:
         await one.prepare("www", "www.example.com")
         order = await one.obtain("www")
         await tables.run("UPDATE acme.acme_order SET replaces = 'YWJj.MTIz'")
         hostile.replies["/new-order"] = [
-            problem("alreadyReplaced", "somebody was first", 409),
+            problem(kind, "somebody was first", status),
             Reply(hostile.order, 201, headers=[("Location", hostile.url("order"))]),
         ]
         hostile.authorization["status"] = "valid"

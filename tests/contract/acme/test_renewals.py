@@ -121,6 +121,33 @@ async def test_replicas_share_the_budget_of_a_ca(
     assert set(await tables.values(BEGUN)) == set(names)
 
 
+async def test_what_never_succeeds_keeps_nothing_waiting(alone: Replica, tables: Tables) -> None:
+    await obtained(alone, "dead", "alive")
+    await tables.run(LATE, "dead", timedelta(days=-30))
+    await tables.run("UPDATE acme.certificate SET failures = 9 WHERE project_id = 'dead'")
+    await tables.run(DUE, ["dead", "alive"])
+    await Renewals(alone.acme).begin_due(staging=False)
+    assert await tables.values(BEGUN) == ["alive", "dead"]
+
+
+async def test_one_that_cannot_be_read_keeps_no_other_waiting(
+    alone: Replica, tables: Tables
+) -> None:
+    await obtained(alone, "spoilt", "sound")
+    await tables.run(
+        "UPDATE acme.certificate SET not_after = not_after - interval '1 day',"
+        " issuance = '{}' WHERE project_id = 'spoilt'"
+    )
+    await tables.run(DUE, ["spoilt", "sound"])
+    await Renewals(alone.acme).begin_due(staging=False)
+    assert await tables.values(BEGUN) == ["sound"]
+    [row] = await tables.run(
+        "SELECT failures, last_renew_error, renew_at > now() AS later FROM acme.certificate"
+        " WHERE project_id = 'spoilt'"
+    )
+    assert tuple(row) == (1, "Internal error", True)
+
+
 async def test_a_failed_renewal_says_why_and_is_tried_again(
     alone: Replica, tables: Tables, names: ChallengeDns
 ) -> None:
