@@ -20,7 +20,7 @@ from services.acme.domain.renewal import renewal_time, retry_time
 from services.acme.keys import private_der
 from services.acme.leases import holding
 from services.acme.service import Acme
-from services.acme.store import accounts, certificates, challenges, dns_records, orders
+from services.acme.store import accounts, certificates, challenges, dns_records, orders, projects
 from services.acme.store.certificates import CertificateRow, NewCertificate
 from services.acme.store.orders import OrderRow
 from services.acme.store.sealed import CERTIFICATE_CREDENTIALS, CERTIFICATE_KEY
@@ -57,6 +57,7 @@ class Outcome:
         another, and what a dry run gives is not kept at all.
         """
         async with holding(self._acme, order.id, lease) as connection:
+            await projects.lock(connection, order.project_id)  # before its certificate, as all do
             live = await certificates.of_kind(connection, order.project_id, staging=False)
             is_kept = order.kind is not OrderKind.DRY_RUN and not (order.staging and live)
             new = await self._new_certificate(

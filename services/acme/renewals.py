@@ -19,7 +19,7 @@ from services.acme.beginning import begin, issuance_of
 from services.acme.client import AcmeProblem, CaMisbehaves, CaUnavailable
 from services.acme.domain.renewal import time_in_window
 from services.acme.service import Acme
-from services.acme.store import accounts, certificates, schedule
+from services.acme.store import accounts, certificates, projects, schedule
 from services.acme.store.schedule import AriQuestion
 from shared import outbox
 from shared.database import Connection
@@ -95,6 +95,8 @@ class Renewals:
         acme = self._acme
         certificate = await certificates.get(connection, certificate_id)
         assert certificate is not None  # noqa: S101 - it is locked
+        if not await projects.pin(connection, certificate.project_id):
+            return False  # at the next look
         await schedule.begun(connection, certificate_id, GUARD)
         request_id = str(uuid7())
         order = await begin(

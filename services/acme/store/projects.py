@@ -18,6 +18,7 @@ SELECT id, name, description, domain, created_at, updated_at FROM project WHERE 
 _LOCK: Final = """
 SELECT id, name, description, domain, created_at, updated_at FROM project WHERE id = $1 FOR UPDATE
 """
+_PIN: Final = "SELECT true FROM project WHERE id = $1 FOR KEY SHARE SKIP LOCKED"
 PAGE: Final = """
 SELECT position, id, name, description, domain, created_at, updated_at FROM project
 WHERE position > $1 ORDER BY position LIMIT $2
@@ -48,6 +49,14 @@ async def lock(connection: Connection, project_id: str) -> Project | None:
     """Return a project, which nobody else changes until the transaction ends."""
     row = await connection.fetchrow(_LOCK, project_id)
     return _project(row) if row is not None else None
+
+
+async def pin(connection: Connection, project_id: str) -> bool:
+    """Keep a project until the transaction ends; return False where somebody is changing it.
+
+    Whoever has locked its certificate already must not wait: others lock the project first.
+    """
+    return await connection.fetchval(_PIN, project_id) is not None
 
 
 async def page(connection: Connection, after: int, limit: int) -> list[tuple[int, Project]]:

@@ -12,6 +12,7 @@ from services.acme.handlers.overview import get_renewal_schedule
 from services.acme.renewals import Renewals
 from services.acme.service import Acme
 from services.acme.settings import AcmeSettings
+from services.acme.store import projects
 from tests.contract.acme.conftest import settings_for
 from tests.contract.acme.crashing import Replica, answering_for, replica
 from tests.contract.acme.dialogue import ADMIN, Dialogue, certificate_of
@@ -128,6 +129,21 @@ async def test_what_never_succeeds_keeps_nothing_waiting(alone: Replica, tables:
     await tables.run(DUE, ["dead", "alive"])
     await Renewals(alone.acme).begin_due(staging=False)
     assert await tables.values(BEGUN) == ["alive", "dead"]
+
+
+async def test_a_project_that_somebody_changes_is_not_waited_for(
+    alone: Replica, tables: Tables
+) -> None:
+    """Whoever changes it may wait for the certificate, which the schedule has locked."""
+    await obtained(alone, "changing", "other")
+    await tables.run(DUE, ["changing", "other"])
+    async with alone.acme.runtime.database.transaction() as connection:
+        await projects.lock(connection, "changing")
+        async with asyncio.timeout(5):
+            await Renewals(alone.acme).begin_due(staging=False)
+        assert await tables.values(BEGUN) == ["other"]
+    await Renewals(alone.acme).begin_due(staging=False)
+    assert await tables.values(BEGUN) == ["other", "changing"]
 
 
 async def test_one_that_cannot_be_read_keeps_no_other_waiting(
