@@ -21,7 +21,6 @@ RETURNING true
 """
 _FIND: Final = "SELECT request, reply FROM idempotency WHERE scope = $1 AND key = $2"
 _KEEP: Final = "UPDATE idempotency SET reply = $3 WHERE scope = $1 AND key = $2"
-_FORGET: Final = "DELETE FROM idempotency WHERE scope = $1 AND key = $2"
 PRUNE: Final = "DELETE FROM idempotency WHERE created_at < now() - make_interval(hours => $1)"
 
 
@@ -64,8 +63,3 @@ async def refuse_or_answer(connection: Connection, key: IdempotencyKey) -> None:
 async def keep(connection: Connection, key: IdempotencyKey, reply: Message) -> None:
     """Keep the answer, in the transaction of its effect."""
     await connection.execute(_KEEP, key.scope, key.key, reply.model_dump_json())
-
-
-async def forget(connection: Connection, scope: str, key: str) -> None:
-    """Forget an answer that promised what did not come about."""
-    await connection.execute(_FORGET, scope, key)

@@ -209,6 +209,7 @@ class Outcome:
         """Commit why there is no certificate, and when a renewal is tried again."""
         reply = failure.error().reply()
         async with holding(self._acme, order.id, lease) as connection:
+            await projects.lock(connection, order.project_id)  # whoever joins it has done so
             ended = await orders.end(
                 connection, order.id, error=reply, held_back_seconds=held_back_seconds
             )

@@ -30,7 +30,6 @@ from services.acme.service import Acme
 from services.acme.store import accounts, certificates, orders
 from services.acme.store.certificates import CertificateRow
 from services.acme.store.orders import OrderRow
-from shared import idempotency
 from shared.database import Connection
 from shared.unit_of_work import UnitOfWork
 
@@ -162,12 +161,11 @@ async def _begin(
 async def _answered(
     work: UnitOfWork, command: ObtainCertificate | RenewPublicCertificate, order: OrderRow
 ) -> Order:
-    """Return the answer, which is kept unless the order fails, or does so just now."""
+    """Return the answer, which is kept unless the order fails."""
     key = command.call.idempotency
-    if key is None or await orders.answer(work.connection, order.id, key):
-        return await work.answer(order.shown())
-    await idempotency.forget(work.connection, key.scope, key.key)
-    return await work.answer(order.shown(), secret=True)
+    if key is not None:
+        await orders.answer(work.connection, order.id, key)
+    return await work.answer(order.shown())
 
 
 async def _require_admitted(

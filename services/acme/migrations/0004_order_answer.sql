@@ -1,7 +1,8 @@
--- Which requests with an Idempotency-Key were answered with an order: whoever began it, and whoever
--- joined it. Where it fails, all of them may be made again.
+-- Which requests with an Idempotency-Key were answered with an order that goes on: whoever began it,
+-- and whoever joined it. Where it fails, all of them may be made again. No foreign key: whoever joins
+-- must not wait for the order's row, for whoever works on it may wait for the project's.
 CREATE TABLE order_answer (
-    order_id uuid NOT NULL REFERENCES acme_order ON DELETE CASCADE,
+    order_id uuid NOT NULL,
     scope text NOT NULL,
     key text NOT NULL,
     PRIMARY KEY (order_id, scope, key)

@@ -26,12 +26,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (project_id) WHERE state = 'pending' DO NOTHING
 RETURNING *
 """
-# Never waits for whoever works on the order, and would wait for the project's lock in turn.
 _ANSWER: Final = """
-WITH pending AS (
-    SELECT id FROM acme_order WHERE id = $1 AND state = 'pending' FOR KEY SHARE SKIP LOCKED
-)
-INSERT INTO order_answer SELECT id, $2, $3 FROM pending RETURNING true
+INSERT INTO order_answer (order_id, scope, key) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
 _FORGET_ANSWERS: Final = """
 DELETE FROM idempotency USING order_answer AS answer
@@ -87,6 +83,9 @@ WHERE id = $1
 RETURNING *
 """
 _WARN: Final = "UPDATE acme_order SET warning = $2 WHERE id = $1"
+_PRUNE_ANSWERS: Final = """
+DELETE FROM order_answer WHERE order_id NOT IN (SELECT id FROM acme_order WHERE state = 'pending')
+"""
 _PRUNE: Final = """
 DELETE FROM acme_order WHERE id IN (
     SELECT id FROM acme_order WHERE ended_at < now() - make_interval(days => $1) LIMIT 1000
@@ -201,9 +200,9 @@ async def insert(connection: Connection, order: NewOrder) -> OrderRow | None:
     )
 
 
-async def answer(connection: Connection, order_id: UUID, key: IdempotencyKey) -> bool:
-    """Remember that a request is answered with an order; return False where that may be ending."""
-    return await connection.fetchval(_ANSWER, order_id, key.scope, key.key) is not None
+async def answer(connection: Connection, order_id: UUID, key: IdempotencyKey) -> None:
+    """Remember that a request is answered with an order; the project is locked, as at its end."""
+    await connection.execute(_ANSWER, order_id, key.scope, key.key)
 
 
 async def forget_answers(connection: Connection, order_id: UUID) -> None:
@@ -312,6 +311,7 @@ async def warn(connection: Connection, order_id: UUID, warning: str) -> None:
 
 async def prune(connection: Connection) -> bool:
     """Forget some orders that ended long ago; return whether there were any."""
+    await connection.execute(_PRUNE_ANSWERS)
     return await connection.execute(_PRUNE, KEPT_DAYS) != "DELETE 0"
 
 
