@@ -6,7 +6,7 @@ project raise `NOT_FOUND` where there is none of the id.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Generic
+from typing import Annotated, ClassVar, Final, Generic
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
@@ -48,6 +48,9 @@ Email = Annotated[
     Field(pattern=rf"^[A-Za-z0-9.!#$&'*+/=^_`{{|}}~-]{{1,64}}@{HOSTNAME}$", max_length=254),
 ]
 """A contact as a CA takes it in a `mailto` URL (RFC 8555 section 7.3): one address and no more."""
+
+RELOAD_FAILED: Final = "Certificate renewed but nginx reload failed"
+"""The portlama specification's text, of an order whose certificate is there."""
 
 
 class ProjectStatus(StrEnum):

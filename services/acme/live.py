@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from contracts.acme import RELOAD_FAILED
 from services.acme.keys import private_pem
 from services.acme.reloads import Reloads
 from services.acme.settings import AcmeSettings
@@ -44,8 +45,6 @@ _DOUBLINGS: Final = 16
 
 CERTBOT: Final = Path("/etc/letsencrypt")
 """Where files would be that are kept nowhere here."""
-RELOAD_FAILED: Final = "Certificate renewed but nginx reload failed"
-"""The portlama specification's text."""
 NOT_WRITTEN: Final = "Certificate renewed but its files could not be written"
 
 _FAILURES: Final = (OSError, ValueError, UnsealError)

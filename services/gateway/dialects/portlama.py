@@ -15,6 +15,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ValidationError
 
 from contracts.acme import (
+    RELOAD_FAILED,
     DomainCertificate,
     GetRenewalSchedule,
     ListDomainCertificates,
@@ -254,8 +255,6 @@ _PKCS12: Final[dict[int | str, dict[str, Any]]] = {
 # --- Certificates at a glance -------------------------------------------------------------------
 
 _NO_DOMAIN: Final = Refusal(HTTPStatus.NOT_FOUND, "Certificate not found")
-_RELOAD_GOES_ON: Final = "Certificate renewed but nginx reload failed"
-"""To whoever waited for it, one that has not come to an end in time has failed."""
 _NOT_RENEWED: Final = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Certificate renewal failed")
 
 overview = _routes("certificates", {})
@@ -320,7 +319,8 @@ async def renew_domain(
             raise CertwireError(ErrorCode.ORDER_FAILED, NOT_IN_TIME) from None
         raise
     expiry = order.certificate.expires_at if order.certificate else None
-    warning = order.warning if order.state is not OrderState.PENDING else _RELOAD_GOES_ON
+    # To whoever waited for it, a reload that has not come to an end in time has failed.
+    warning = order.warning if order.state is not OrderState.PENDING else RELOAD_FAILED
     if warning is not None:
         return RenewedDomainWithWarning(domain=domain, new_expiry=expiry, warning=warning)
     return RenewedDomain(domain=domain, new_expiry=expiry)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from contracts.acme import RELOAD_FAILED
 from contracts.errors import CertwireError
 from contracts.subjects import Service
 from services.acme import live as module
 from services.acme.keys import private_der
-from services.acme.live import NOT_WRITTEN, RELOAD_FAILED, Live
+from services.acme.live import NOT_WRITTEN, Live
 from services.acme.settings import AcmeSettings
 from services.acme.store import live as store
 from services.acme.store.sealed import CERTIFICATE_KEY
