@@ -97,6 +97,7 @@ class AcmeSettings(SealingSettings):
     acme_renewals_per_hour: int = Field(default=100, ge=1)
     """At one CA, by all replicas together; Let's Encrypt takes 300 new orders in three hours."""
     acme_concurrent_orders: int = Field(default=20, ge=1, le=200)
+    """That this replica works on, for each CA."""
     acme_lease_seconds: float = Field(default=30.0, ge=1.0)
     """After this an order whose replica does not say anything any more is another's."""
 

@@ -5,8 +5,9 @@ A replica that dies keeps its orders for as long as their leases, and then other
 
 import asyncio
 import logging
-import time
+from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -22,6 +23,14 @@ LOOK_SECONDS: Final = 1.0
 PRUNE_SECONDS: Final = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An order that is worked on, and the CA that it is at."""
+
+    task: asyncio.Task[None]
+    directory: str
+
+
 class Workers:
     """The work of one replica; `run` is its background work."""
 
@@ -29,7 +38,7 @@ class Workers:
         self._acme = acme
         self._ordering = ordering
         self._lease = uuid4()
-        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._at_work: dict[UUID, _Work] = {}
 
     async def run(self) -> None:
         """Work for as long as the process lives; what is in work at its end is others' at once."""
@@ -54,54 +63,52 @@ class Workers:
                 await asyncio.sleep(PRUNE_SECONDS)
 
     async def _take(self) -> None:
-        free = self._acme.settings.acme_concurrent_orders - len(self._tasks)
-        if free <= 0:
-            return
+        """Take orders; none at a CA that has as many as it may, lest it keeps other CAs waiting."""
+        most = self._acme.settings.acme_concurrent_orders
+        counts = Counter(work.directory for work in self._at_work.values())
+        full = [directory for directory, count in counts.items() if count >= most]
+        free = most - max((count for count in counts.values() if count < most), default=0)
         seconds = self._acme.settings.acme_lease_seconds
         async with self._acme.runtime.database.statement() as connection:
-            taken = await orders.claim(connection, self._lease, seconds, free)
+            taken = await orders.claim(connection, self._lease, seconds, free, full)
         for order in taken:
-            if order.id not in self._tasks:  # our own lease ran out, and we are at it still
+            if order.id not in self._at_work:  # our own lease ran out, and we are at it still
                 self._begin(order)
 
     def _begin(self, order: OrderRow) -> None:
         task = asyncio.create_task(self._ordering.work(order, self._lease))
-        self._tasks[order.id] = task
+        self._at_work[order.id] = _Work(task, order.directory)
         task.add_done_callback(lambda _: self._done(order.id))
 
     def _done(self, order_id: UUID) -> None:
-        task = self._tasks.pop(order_id)
+        task = self._at_work.pop(order_id).task
         if not task.cancelled() and (problem := task.exception()) is not None:
             LOG.error("an order is gone on with later", exc_info=problem)
         self._acme.orders_waiting.set()
 
     async def _keep(self) -> None:
-        """Keep the leases alive; end the work on an order that is another's by now."""
+        """Keep the leases alive; end the work on an order that is another's by now.
+
+        Where the database is away, the next look for orders fails, and all work ends with it.
+        """
         seconds = self._acme.settings.acme_lease_seconds
-        kept_at = time.monotonic()
         while True:
             await asyncio.sleep(seconds / 3)
-            ids = list(self._tasks)
-            asked_at = time.monotonic()
+            ids = list(self._at_work)
             if not ids:
-                kept_at = asked_at
                 continue
             try:
                 async with self._acme.runtime.database.statement() as connection:
                     kept = await orders.extend(connection, self._lease, seconds, ids)
             except Exception as problem:  # noqa: BLE001 - whatever it is: every commit checks the lease
                 LOG.warning("leases were not extended", extra={"problem": repr(problem)})
-                if time.monotonic() - kept_at > seconds:  # others have them by now
-                    for task in list(self._tasks.values()):
-                        task.cancel()
                 continue
-            kept_at = asked_at
             for order_id in set(ids) - kept:
-                if order_id in self._tasks:
-                    self._tasks[order_id].cancel()
+                if order_id in self._at_work:
+                    self._at_work[order_id].task.cancel()
 
     async def _give_up(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [work.task for work in self._at_work.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -48,7 +48,7 @@ UPDATE acme_order SET lease = $1, leased_until = now() + make_interval(secs => $
 WHERE id IN (
     SELECT id FROM acme_order
     WHERE state = 'pending' AND next_attempt_at <= now()
-        AND (leased_until IS NULL OR leased_until <= now())
+        AND (leased_until IS NULL OR leased_until <= now()) AND directory <> ALL($4)
     ORDER BY waits DESC, next_attempt_at FOR UPDATE SKIP LOCKED LIMIT $3
 )
 RETURNING *
@@ -231,9 +231,11 @@ async def held_back(
     return row["seconds"], ErrorReply.model_validate_json(row["error"])
 
 
-async def claim(connection: Connection, lease: UUID, seconds: float, limit: int) -> list[OrderRow]:
-    """Take orders that nobody works on."""
-    rows = await connection.fetch(CLAIM, lease, seconds, limit)
+async def claim(
+    connection: Connection, lease: UUID, seconds: float, limit: int, without: Sequence[str]
+) -> list[OrderRow]:
+    """Take orders that nobody works on, at other CAs than those."""
+    rows = await connection.fetch(CLAIM, lease, seconds, limit, without)
     return [found for row in rows if (found := _row(row))]
 
 

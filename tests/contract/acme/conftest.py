@@ -7,6 +7,7 @@ import pytest
 from services.acme.app import application, open_acme
 from services.acme.settings import AcmeSettings
 from tests.contract.acme.dialogue import Dialogue, answering
+from tests.support.hostile_ca import HostileCa
 from tests.support.pebble import ChallengeDns, Pebble, challenge_dns, pebble
 from tests.support.registry import Tables
 from tests.support.running import bus, running
@@ -42,6 +43,16 @@ def settings_for(
             "acme_lease_seconds": 2,
             **others,
         },
+    )
+
+
+def settings_with(place: Place, hostile: HostileCa) -> AcmeSettings:
+    """Return the settings of a service at this place, with a CA that says what a test wants."""
+    return place.settings(
+        AcmeSettings,
+        acme_directory_url=hostile.directory_url,
+        acme_staging_directory_url=f"{hostile.origin}/staging",
+        acme_ca_bundle=hostile.ca_file,
     )
 
 

@@ -138,7 +138,7 @@ class Replica:
         """Take the orders that nobody has, and go on with them; return how many there were."""
         lease = uuid4()
         async with self.acme.runtime.database.connection() as connection:
-            taken = await orders.claim(connection, lease, 0.0, 10)
+            taken = await orders.claim(connection, lease, 0.0, 10, ())
         for order in taken:
             await Ordering(self.acme, Answers(self.acme)).work(order, lease)
         return len(taken)

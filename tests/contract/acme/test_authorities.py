@@ -8,9 +8,8 @@ import pytest
 
 from contracts.acme import Order, OrderState
 from contracts.errors import CertwireError, ErrorCode
-from services.acme.settings import AcmeSettings
 from services.embedded import free_port
-from tests.contract.acme.conftest import settings_for
+from tests.contract.acme.conftest import settings_for, settings_with
 from tests.contract.acme.crashing import Replica, answering_for, replica
 from tests.contract.acme.dialogue import certificate_of
 from tests.support.hostile_ca import DOMAIN, HostileCa, Reply, hostile_ca, problem
@@ -30,18 +29,9 @@ def tables(postgres: PostgresServer, place: Place) -> Tables:
     return Tables(postgres, place.database_url)
 
 
-def settings_of(place: Place, hostile: HostileCa) -> AcmeSettings:
-    return place.settings(
-        AcmeSettings,
-        acme_directory_url=hostile.directory_url,
-        acme_staging_directory_url=f"{hostile.origin}/staging",
-        acme_ca_bundle=hostile.ca_file,
-    )
-
-
 @pytest.fixture
 async def alone(place: Place, hostile: HostileCa) -> AsyncIterator[Replica]:
-    async with replica(settings_of(place, hostile)) as one:
+    async with replica(settings_with(place, hostile)) as one:
         await one.prepare("www", DOMAIN)
         yield one
 
@@ -118,7 +108,7 @@ async def test_a_ca_that_is_away_is_named_after_some_tries(
     place: Place, hostile: HostileCa
 ) -> None:
     nowhere = f"https://127.0.0.1:{free_port()}/directory"
-    settings = settings_of(place, hostile).model_copy(update={"acme_directory_url": nowhere})
+    settings = settings_with(place, hostile).model_copy(update={"acme_directory_url": nowhere})
     async with replica(settings) as one:
         await one.prepare("www", DOMAIN)
         begun = time.monotonic()
@@ -216,7 +206,7 @@ async def test_a_directory_of_former_settings_is_not_asked(
 ) -> None:
     order = await alone.obtain("www")
     asked = len(hostile.asked)
-    async with hostile_ca() as other, replica(settings_of(place, other)) as successor:
+    async with hostile_ca() as other, replica(settings_with(place, other)) as successor:
         ended = await successor.ended(order.id)
     assert text_of(ended) == "The CA of this order is not in the settings any more"
     assert len(hostile.asked) == asked
@@ -229,7 +219,7 @@ async def test_a_ca_without_http_01_is_named(alone: Replica, hostile: HostileCa)
 
 async def test_a_profile_that_is_not_offered_is_named(place: Place, hostile: HostileCa) -> None:
     hostile.directory["meta"] = {"profiles": {"classic": "https://example.com/classic"}}
-    settings = settings_of(place, hostile).model_copy(update={"acme_profile": "shortlived"})
+    settings = settings_with(place, hostile).model_copy(update={"acme_profile": "shortlived"})
     async with replica(settings) as one:
         await one.prepare("www", DOMAIN)
         text = text_of(await failed(one))

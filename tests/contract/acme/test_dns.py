@@ -137,6 +137,24 @@ async def test_a_crash_while_records_are_removed(alone: Replica, zone: Zone) -> 
     assert await zone.gone(alone)
 
 
+async def test_a_record_that_another_order_needs_stays(alone: Replica, zone: Zone) -> None:
+    """CAs repeat an authorisation that is pending: two orders may be asked for the same value."""
+    await alone.prepare("api", "api.example.com")
+    certificate_of(await alone.ended((await alone.obtain("api", **by_dns())).id))
+    await zone.tables.run(
+        "WITH needed AS (UPDATE acme.dns_record SET remove_at = NULL RETURNING *)"
+        " INSERT INTO acme.dns_record (order_id, provider, sealed_credentials, name, value,"
+        " remove_at) SELECT gen_random_uuid(), provider, sealed_credentials, name, value, now()"
+        " FROM needed"
+    )
+    assert not await zone.gone(alone)
+    assert await zone.tables.values(RECORDS) == [1]
+    assert zone.provider.calls("DELETE") == 0
+    await zone.tables.run("UPDATE acme.dns_record SET remove_at = now()")
+    assert await zone.gone(alone)
+    assert zone.provider.calls("DELETE") == 1
+
+
 async def test_wrong_credentials_are_said_without_them(alone: Replica, zone: Zone) -> None:
     await alone.prepare("api", "api.example.com")
     order = await alone.ended((await alone.obtain("api", **by_dns("not-the-token"))).id)

@@ -240,6 +240,18 @@ async def test_revocation_is_the_ca_s_and_stays(acme: Dialogue) -> None:
     assert (await acme.obtained()).status is CertificateStatus.VALID
 
 
+@pytest.mark.parametrize("key_type", ["ec", "rsa"])
+async def test_a_certificate_whose_account_is_forgotten_is_revoked_by_its_own_key(
+    acme: Dialogue, key_type: str
+) -> None:
+    await acme.project()
+    certificate = await acme.obtained(key_type=key_type)
+    await acme.tables.run("UPDATE acme.account SET url = NULL")
+    await acme.ask(RevokePublicCertificate, project_id="shop")
+    assert acme.authority.status(int(certificate.serial_hex, 16))["Status"] == "Revoked"
+    assert await acme.tables.values("SELECT url FROM acme.account") == [None]
+
+
 async def test_a_revocation_is_repeated_under_its_key(acme: Dialogue) -> None:
     await acme.project()
     await acme.obtained()
