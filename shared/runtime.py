@@ -9,6 +9,7 @@ A service's `app.py` builds a `Runtime`, binds its handlers, and `run` does the 
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -387,6 +388,7 @@ def run(build: Callable[[], Awaitable[Program]], service: Service, settings: Set
         uvloop.run(_run(build, settings))
     finally:
         telemetry.shut_down()
+        gc.freeze()  # the interpreter's end would look through all that is there for garbage
 
 
 async def _run(build: Callable[[], Awaitable[Program]], settings: Settings) -> None:
