@@ -1,7 +1,7 @@
 """An order is cut off at every moment, and gone on with: one certificate, recorded once."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +11,7 @@ from services.acme.settings import AcmeSettings
 from tests.contract.acme.conftest import settings_for
 from tests.contract.acme.crashing import Crash, Moment, Replica, answering_for, replica
 from tests.contract.acme.dialogue import certificate_of
-from tests.support.pebble import ChallengeDns, Pebble
+from tests.support.pebble import ChallengeDns, Pebble, pebble
 from tests.support.registry import Tables
 from tests.support.servers import Place, PostgresServer
 
@@ -52,6 +52,13 @@ class Survivor:
             "SELECT count(*) FROM acme.http_challenge UNION ALL SELECT count(*)"
             " FROM acme.acme_order WHERE sealed_key IS NOT NULL OR sealed_credentials IS NOT NULL"
         )
+
+
+@pytest.fixture(scope="module")
+def authority(names: ChallengeDns) -> Iterator[Pebble]:
+    """A CA that refuses no nonce: the nth request is about the same thing each time."""
+    with pebble(names, nonces_rejected_percent=0) as server:
+        yield server
 
 
 @pytest.fixture
