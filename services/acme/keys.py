@@ -33,6 +33,20 @@ def private_der(key: Key | ed25519.Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
+def load_key(der: bytes) -> Key:
+    """Return a key that was made here; `der` is what `private_der` returned."""
+    key = load_der_private_key(der, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # noqa: S101 - we made it
+    return key
+
+
+def load_account_key(der: bytes) -> ec.EllipticCurvePrivateKey:
+    """Return the key of an account."""
+    key = load_key(der)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - as `new_account_key` has it
+    return key
+
+
 def private_pem(der: bytes) -> str:
     """Return a key as PKCS#8 in PEM, as servers read it; `der` is what `private_der` returned."""
     key = load_der_private_key(der, None)

@@ -20,9 +20,6 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_der_private_key
-
 from contracts.acme import ChallengeType, Issuance, KeyType
 from contracts.errors import CertwireError, ErrorCode
 from services.acme.answers import Answers, Asked
@@ -49,7 +46,7 @@ from services.acme.domain.orders import (
     put_off_seconds,
     with_credentials,
 )
-from services.acme.keys import csr_der, new_key, private_der
+from services.acme.keys import Key, csr_der, load_account_key, load_key, new_key, private_der
 from services.acme.leases import LeaseLostError, holding
 from services.acme.outcome import Outcome
 from services.acme.service import Acme, UnknownDirectoryError
@@ -140,14 +137,10 @@ class Ordering:
 
     # --- Steps -----------------------------------------------------------------------------------
 
-    async def _key(
-        self, order: OrderRow, lease: UUID, issuance: Issuance
-    ) -> tuple[ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, bytes]:
+    async def _key(self, order: OrderRow, lease: UUID, issuance: Issuance) -> tuple[Key, bytes]:
         if order.sealed_key is not None and order.csr is not None:
             der = self._acme.sealer.open(order.sealed_key, ORDER_KEY.row(order.id))
-            known = load_der_private_key(der, None)
-            assert isinstance(known, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # noqa: S101 - we made it
-            return known, order.csr
+            return load_key(der), order.csr
         size = issuance.key_size if issuance.key_type is KeyType.RSA else None
         key = await asyncio.to_thread(new_key, size)
         csr = csr_der(key, order.names)
@@ -160,10 +153,7 @@ class Ordering:
         async with self._acme.runtime.database.connection() as connection:
             row = await accounts.get(connection, order.account_id)
         assert row is not None  # noqa: S101 - orders refer to it
-        key = load_der_private_key(
-            self._acme.sealer.open(row.sealed_key, ACCOUNT_KEY.row(row.id)), None
-        )
-        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - we made it
+        key = load_account_key(self._acme.sealer.open(row.sealed_key, ACCOUNT_KEY.row(row.id)))
         if row.url is not None:
             return Account(key, row.url)
         directory = await client.directory()
@@ -442,9 +432,7 @@ def _challenge(authorization: Authorization, kind: ChallengeType) -> Challenge:
     return found
 
 
-def _accepted(
-    chain: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, order: OrderRow
-) -> Material:
+def _accepted(chain: str, key: Key, order: OrderRow) -> Material:
     try:
         return accept_issued(chain, key, order.names, utc_now())
     except (ValueError, CertwireError) as problem:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from contracts.acme import (
     CertificateChain,
@@ -35,7 +34,6 @@ from services.acme.client import (
     CaMisbehaves,
     CaUnavailable,
     NotOfferedError,
-    SigningKey,
 )
 from services.acme.domain import material
 from services.acme.domain.permissions import authorise
@@ -45,7 +43,7 @@ from services.acme.handlers.access import (
     project,
     require_no_order,
 )
-from services.acme.keys import private_der, private_pem
+from services.acme.keys import Key, load_account_key, load_key, private_der, private_pem
 from services.acme.service import Acme, UnknownDirectoryError
 from services.acme.store import accounts, certificates
 from services.acme.store.certificates import CertificateRow, NewCertificate
@@ -284,10 +282,13 @@ async def _revoke_at_ca(
     async with acme.runtime.database.connection() as connection:
         row = await accounts.get(connection, certificate.account_id or 0)
     assert row is not None  # noqa: S101 - certificates of CAs refer to it
-    key = load_der_private_key(acme.sealer.open(row.sealed_key, ACCOUNT_KEY.row(row.id)), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - we made it
-    # RFC 8555 section 7.6: where the CA has forgotten the account, the own key will do.
-    signer = Account(key, row.url) if row.url is not None else _private_key(certificate, acme)
+    signer: Account | Key
+    if row.url is not None:
+        key = load_account_key(acme.sealer.open(row.sealed_key, ACCOUNT_KEY.row(row.id)))
+        signer = Account(key, row.url)
+    else:  # RFC 8555 section 7.6: where the CA has forgotten the account, the own key will do
+        own = acme.sealer.open(certificate.sealed_key, CERTIFICATE_KEY.row(certificate.id))
+        signer = load_key(own)
     leaf = x509.load_pem_x509_certificate(certificate.chain_pem.encode())
     try:
         async with asyncio.timeout(command.call.deadline - time.time() - ANSWER_SECONDS):
@@ -311,13 +312,6 @@ async def _revoke_at_ca(
         raise CertwireError(
             ErrorCode.ORDER_FAILED, f"The CA refused: {problem}", actor=command.actor
         ) from problem
-
-
-def _private_key(certificate: CertificateRow, acme: Acme) -> SigningKey:
-    der = acme.sealer.open(certificate.sealed_key, CERTIFICATE_KEY.row(certificate.id))
-    key = load_der_private_key(der, None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # noqa: S101 - we made it
-    return key
 
 
 def _object(certificate: CertificateRow) -> AuditObject:

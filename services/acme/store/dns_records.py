@@ -26,7 +26,8 @@ RETURNING id, order_id, provider, sealed_credentials, name, value, attempts
 """
 _IS_WANTED: Final = """
 SELECT EXISTS (
-    SELECT FROM dns_record WHERE name = $1 AND value = $2 AND remove_at IS NULL
+    SELECT FROM dns_record
+    WHERE provider = $1 AND name = $2 AND value = $3 AND remove_at IS NULL
 )
 """
 _FORGET: Final = "DELETE FROM dns_record WHERE id = $1"
@@ -80,8 +81,9 @@ async def claim(connection: Connection, seconds: float, limit: int) -> list[DnsR
 
 
 async def is_wanted(connection: Connection, record: DnsRecord) -> bool:
-    """Return whether an order that goes on needs the same record: CAs repeat what is pending."""
-    wanted: bool = await connection.fetchval(_IS_WANTED, record.name, record.value)
+    """Return whether an order in work needs the same record there: CAs repeat what is pending."""
+    asked = record.provider, record.name, record.value
+    wanted: bool = await connection.fetchval(_IS_WANTED, *asked)
     return wanted
 
 
