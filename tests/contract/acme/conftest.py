@@ -7,6 +7,7 @@ import pytest
 from services.acme.app import application, open_acme
 from services.acme.settings import AcmeSettings
 from tests.contract.acme.dialogue import Dialogue, answering
+from tests.support.acme2certifier import Acme2Certifier
 from tests.support.hostile_ca import HostileCa
 from tests.support.pebble import ChallengeDns, Pebble, challenge_dns, pebble
 from tests.support.registry import Tables
@@ -46,14 +47,24 @@ def settings_for(
     )
 
 
-def settings_with(place: Place, hostile: HostileCa) -> AcmeSettings:
-    """Return the settings of a service at this place, with a CA that says what a test wants."""
+def settings_with(
+    place: Place, authority: Acme2Certifier | HostileCa, **others: object
+) -> AcmeSettings:
+    """Return the settings of a service at this place, with a CA that no name leads to."""
     return place.settings(
         AcmeSettings,
-        acme_directory_url=hostile.directory_url,
-        acme_staging_directory_url=f"{hostile.origin}/staging",
-        acme_ca_bundle=hostile.ca_file,
+        **{
+            "acme_directory_url": authority.directory_url,
+            "acme_ca_bundle": authority.ca_file,
+            **others,
+        },
     )
+
+
+@pytest.fixture
+def tables(postgres: PostgresServer, place: Place) -> Tables:
+    """Look into the database of the test's own place."""
+    return Tables(postgres, place.database_url)
 
 
 @pytest.fixture

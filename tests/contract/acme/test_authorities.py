@@ -15,18 +15,13 @@ from tests.contract.acme.dialogue import certificate_of
 from tests.support.hostile_ca import DOMAIN, HostileCa, Reply, hostile_ca, problem
 from tests.support.pebble import ChallengeDns, Pebble, pebble
 from tests.support.registry import Tables
-from tests.support.servers import Place, PostgresServer
+from tests.support.servers import Place
 
 
 @pytest.fixture
 async def hostile() -> AsyncIterator[HostileCa]:
     async with hostile_ca() as server:
         yield server
-
-
-@pytest.fixture
-def tables(postgres: PostgresServer, place: Place) -> Tables:
-    return Tables(postgres, place.database_url)
 
 
 @pytest.fixture
@@ -108,7 +103,7 @@ async def test_a_ca_that_is_away_is_named_after_some_tries(
     place: Place, hostile: HostileCa
 ) -> None:
     nowhere = f"https://127.0.0.1:{free_port()}/directory"
-    settings = settings_with(place, hostile).model_copy(update={"acme_directory_url": nowhere})
+    settings = settings_with(place, hostile, acme_directory_url=nowhere)
     async with replica(settings) as one:
         await one.prepare("www", DOMAIN)
         begun = time.monotonic()
@@ -219,7 +214,7 @@ async def test_a_ca_without_http_01_is_named(alone: Replica, hostile: HostileCa)
 
 async def test_a_profile_that_is_not_offered_is_named(place: Place, hostile: HostileCa) -> None:
     hostile.directory["meta"] = {"profiles": {"classic": "https://example.com/classic"}}
-    settings = settings_with(place, hostile).model_copy(update={"acme_profile": "shortlived"})
+    settings = settings_with(place, hostile, acme_profile="shortlived")
     async with replica(settings) as one:
         await one.prepare("www", DOMAIN)
         text = text_of(await failed(one))

@@ -27,6 +27,15 @@ from tests.support.servers import Place, PostgresServer
 TOKEN = "a-token-of-cloudflare"
 MOST = 60
 RECORDS = "SELECT count(*) FROM acme.dns_record"
+OF_ANOTHER_ORDER = """
+WITH needed AS (UPDATE acme.dns_record SET remove_at = NULL RETURNING *)
+INSERT INTO acme.dns_record (order_id, provider, sealed_credentials, name, value, remove_at)
+SELECT gen_random_uuid(), provider, sealed_credentials, name, value, now() FROM needed
+"""
+ELSEWHERE = """
+INSERT INTO acme.dns_record (order_id, provider, sealed_credentials, name, value)
+SELECT gen_random_uuid(), 'aws', sealed_credentials, name, value FROM acme.dns_record
+"""
 
 
 @dataclass
@@ -141,18 +150,24 @@ async def test_a_record_that_another_order_needs_stays(alone: Replica, zone: Zon
     """CAs repeat an authorisation that is pending: two orders may be asked for the same value."""
     await alone.prepare("api", "api.example.com")
     certificate_of(await alone.ended((await alone.obtain("api", **by_dns())).id))
-    await zone.tables.run(
-        "WITH needed AS (UPDATE acme.dns_record SET remove_at = NULL RETURNING *)"
-        " INSERT INTO acme.dns_record (order_id, provider, sealed_credentials, name, value,"
-        " remove_at) SELECT gen_random_uuid(), provider, sealed_credentials, name, value, now()"
-        " FROM needed"
-    )
+    await zone.tables.run(OF_ANOTHER_ORDER)
     assert not await zone.gone(alone)
     assert await zone.tables.values(RECORDS) == [1]
     assert zone.provider.calls("DELETE") == 0
     await zone.tables.run("UPDATE acme.dns_record SET remove_at = now()")
     assert await zone.gone(alone)
     assert zone.provider.calls("DELETE") == 1
+
+
+async def test_a_record_that_is_needed_at_another_provider_is_removed(
+    alone: Replica, zone: Zone
+) -> None:
+    await alone.prepare("api", "api.example.com")
+    certificate_of(await alone.ended((await alone.obtain("api", **by_dns())).id))
+    await zone.tables.run(ELSEWHERE)
+    assert await Answers(alone.acme).remove_some() == 1
+    assert zone.provider.calls("DELETE") == 1
+    assert await zone.tables.values("SELECT provider FROM acme.dns_record") == ["aws"]
 
 
 async def test_wrong_credentials_are_said_without_them(alone: Replica, zone: Zone) -> None:

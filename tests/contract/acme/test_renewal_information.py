@@ -2,36 +2,21 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from cryptography import x509
 
 from services.acme.client import certificate_id
 from services.acme.renewals import Renewals
-from services.acme.settings import AcmeSettings
+from tests.contract.acme.conftest import settings_with
 from tests.contract.acme.crashing import Replica, replica
 from tests.contract.acme.dialogue import certificate_of
 from tests.support.acme2certifier import Acme2Certifier, acme2certifier
-from tests.support.hostile_ca import HostileCa, Reply, hostile_ca, problem
+from tests.support.hostile_ca import Reply, hostile_ca, problem
 from tests.support.registry import Tables
-from tests.support.servers import Place, PostgresServer
+from tests.support.servers import Place
 
 TIMES = "SELECT renew_at, ari_check_at, now() AS now, not_before, not_after FROM acme.certificate"
-
-
-@pytest.fixture
-def tables(postgres: PostgresServer, place: Place) -> Tables:
-    return Tables(postgres, place.database_url)
-
-
-def settings_of(place: Place, authority: Acme2Certifier | HostileCa, **others: Any) -> AcmeSettings:  # noqa: ANN401 - any setting
-    return place.settings(
-        AcmeSettings,
-        acme_directory_url=authority.directory_url,
-        acme_ca_bundle=authority.ca_file,
-        **others,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +27,7 @@ def patient() -> Iterator[Acme2Certifier]:
 
 @pytest.fixture
 async def alone(place: Place, patient: Acme2Certifier) -> AsyncIterator[Replica]:
-    async with replica(settings_of(place, patient, acme_profile="short")) as one:
+    async with replica(settings_with(place, patient, acme_profile="short")) as one:
         await one.prepare("www", "www.example.com")
         certificate_of(await one.ended((await one.obtain("www")).id))
         yield one
@@ -84,7 +69,7 @@ async def test_a_renewal_names_what_it_replaces(
 
 async def test_a_window_in_the_past_is_now(place: Place) -> None:
     with acme2certifier(renew_now=True) as hasty:
-        async with replica(settings_of(place, hasty)) as one:
+        async with replica(settings_with(place, hasty)) as one:
             await one.prepare("www", "www.example.com")
             certificate_of(await one.ended((await one.obtain("www")).id))
             assert await Renewals(one.acme).begin_due(staging=False) == 0
@@ -98,7 +83,7 @@ async def test_an_answer_that_is_none_is_asked_for_later(
     del alone
     await tables.run("UPDATE acme.certificate SET ari_check_at = now()")
     [before] = await tables.run(TIMES)
-    async with hostile_ca() as hostile, replica(settings_of(place, hostile)) as other:
+    async with hostile_ca() as hostile, replica(settings_with(place, hostile)) as other:
         [ari_id] = await tables.values("SELECT ari_id FROM acme.certificate")
         hostile.replies[f"/ari/{ari_id}"] = Reply({"suggestedWindow": "soon"})
         assert await Renewals(other.acme).ask_some() == 1
@@ -113,7 +98,7 @@ async def test_an_answer_that_is_none_is_asked_for_later(
 async def test_an_order_that_may_not_replace_is_an_order_all_the_same(
     place: Place, tables: Tables, kind: str, status: int
 ) -> None:
-    async with hostile_ca() as hostile, replica(settings_of(place, hostile)) as one:
+    async with hostile_ca() as hostile, replica(settings_with(place, hostile)) as one:
         await one.prepare("www", "www.example.com")
         order = await one.obtain("www")
         await tables.run("UPDATE acme.acme_order SET replaces = 'YWJj.MTIz'")

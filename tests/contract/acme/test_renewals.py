@@ -20,16 +20,11 @@ from tests.support.eventually import eventually
 from tests.support.pebble import ANOTHER_ACCOUNT, ChallengeDns, Pebble
 from tests.support.registry import Tables
 from tests.support.running import call
-from tests.support.servers import Place, PostgresServer
+from tests.support.servers import Place
 
 DUE = "UPDATE acme.certificate SET renew_at = now() WHERE project_id = ANY($1)"
 LATE = "UPDATE acme.certificate SET not_after = now() + $2::interval WHERE project_id = $1"
 BEGUN = "SELECT project_id FROM acme.acme_order WHERE kind = 'renew' ORDER BY created_at, id"
-
-
-@pytest.fixture
-def tables(postgres: PostgresServer, place: Place) -> Tables:
-    return Tables(postgres, place.database_url)
 
 
 @pytest.fixture
